@@ -1,0 +1,69 @@
+# What contributors and the build server run. `make` alone lists it.
+# Needs Python >= 3.11 and make; everything else comes hashed into .venv.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test check demo bench storm lock wheel clean
+
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+LOCKED := $(VENV)/.locked
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Compiled modules make every run after the first one quick, also where the machine's default is not to write them.
+unexport PYTHONDONTWRITEBYTECODE
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with the hashed packages and stepwell itself (BASE_PYTHON= chooses the interpreter)
+	@echo "$(VENV) is ready"
+
+test: $(READY) ## run the whole test suite
+	$(PYTHON) -m pytest -n 2
+
+check: $(READY) ## lint, format, types, import contracts, links and house rules
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	$(PYTHON) -m pytest -q tests/architecture tests/docs/test_markdown.py
+
+demo: $(READY) ## audit the licences of the installed packages, killed in the middle and continued
+	$(PYTHON) examples/licence_audit/demo.py
+
+bench: $(READY) ## measure beside the raw limit of this machine (BENCH= passes arguments, such as --quick)
+	$(PYTHON) -m bench $(BENCH)
+
+storm: $(READY) ## run the crash storm long (STORM_SCALE= times as long as in the suite, 10 if not given)
+	STORM_SCALE=$(or $(STORM_SCALE),10) $(PYTHON) -m pytest -m storm -o faulthandler_timeout=0
+
+lock: ## pin requirements/*.txt again (needs uv; UPGRADE=1 moves to newer releases, at least a week old)
+	@command -v uv >/dev/null || { echo "error: make lock needs uv on PATH" >&2; exit 1; }
+	$(PIN) -o requirements/core.txt
+	$(PIN) -o requirements/dev.txt --all-extras --group dev -c requirements/core.txt
+
+wheel: $(READY) ## build the wheel and the source archive into dist/
+	@mkdir -p dist
+	$(PYTHON) -c "import uv_build as b; print(b.build_sdist('dist')); print(b.build_wheel('dist'))"
+
+clean: ## remove the environment, caches and builds (runs in .stepwell stay)
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests examples bench scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+PIN = UV_SYSTEM_CERTS=1 uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--exclude-newer "7 days" --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) pyproject.toml
+
+$(LOCKED): requirements/dev.txt scripts/make-venv.sh
+	@scripts/make-venv.sh $(VENV) requirements/dev.txt
+	@touch $@
+
+# The build backend is locked too, so nothing is fetched here.
+INSTALL_OPTIONS := --quiet --no-index --no-deps --no-build-isolation --editable .
+
+$(READY): $(LOCKED) pyproject.toml
+	@if $(PYTHON) -m pip --version >/dev/null 2>&1; \
+	then $(PYTHON) -m pip install --disable-pip-version-check $(INSTALL_OPTIONS); \
+	else uv pip install --python $(PYTHON) $(INSTALL_OPTIONS); fi
+	@$(PYTHON) -m compileall -q src
+	@touch $@

@@ -1,0 +1,1 @@
+"""What runs inside an attempt, by kind of agent."""

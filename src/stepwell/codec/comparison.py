@@ -1,0 +1,155 @@
+"""Compares a value with what came back from its own text, and names the first place where they differ.
+
+Stricter than `==`, which calls (1, 2) unlike [1, 2] but True like 1, and a member of a `StrEnum` like its text: types
+must be equal at every level too. Only an int may come back as the equal float, where the annotation says `float`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, time
+from functools import lru_cache
+from itertools import zip_longest
+from types import NoneType
+from typing import Any
+
+from stepwell.codec.structure import field_names, kind, named_parts, private_parts
+from stepwell.codec.tags import tagged
+from stepwell.domain.errors import InvalidValue
+from stepwell.domain.values import Trail, place, quote
+
+
+def compare(given: object, back: object, what: str, is_same_text: Callable[[], bool]) -> None:
+    """Raise `InvalidValue` (`value.round_trip`) naming the first place where `back` is not what was given.
+
+    `is_same_text` tells whether both have the same text; it is asked only about objects that define no equality.
+    """
+    _Comparison(what, is_same_text).compare(given, back, (None, what))
+
+
+_EXACT = frozenset({str, int, float, bool, NoneType})  # the short way of most leaves
+
+
+class _Comparison:
+    def __init__(self, what: str, is_same_text: Callable[[], bool]) -> None:
+        self._what = what
+        self._is_same_text = is_same_text
+
+    def compare(self, given: Any, back: Any, trail: Trail) -> None:
+        if type(given) in _EXACT and type(given) is type(back) and given == back:
+            return
+        if type(given) is not type(back):
+            if type(given) is int and type(back) is float and given == back:
+                return
+            if kind(given) is not kind(back):
+                raise self._other_type(given, back, trail)
+        _comparer(type(given))(self, given, back, trail)
+
+    def mapping(self, given: dict[object, object], back: dict[object, object], trail: Trail) -> None:
+        keys = {key: key for key in back}
+        for key, item in given.items():
+            if key not in keys:
+                raise self._lost((trail, key))
+            if type(keys[key]) is not type(key):
+                raise self._other_type(key, keys[key], (trail, key))
+            self.compare(item, back[key], (trail, key))
+        for key in keys:
+            if key not in given:
+                raise self._appeared((trail, key))
+
+    def sequence(self, given: list[object], back: list[object], trail: Trail) -> None:
+        for index, (item, item_back) in enumerate(zip(given, back, strict=False)):
+            self.compare(item, item_back, (trail, index))
+        if len(given) != len(back):
+            raise self._lost((trail, len(back))) if len(given) > len(back) else self._appeared((trail, len(given)))
+
+    def set(self, given: frozenset[object], back: frozenset[object], trail: Trail) -> None:
+        members = {member: member for member in back}
+        if len(given) == len(back) and all(member in members for member in given):
+            for member in given:
+                self.compare(member, members[member], trail)
+        elif not _hold_equal_data(given, back):  # members that define no equality are never found
+            raise self._other_value(given, back, trail)
+
+    def parts(self, given: object, back: object, trail: Trail) -> None:
+        ours = (named_parts(given) or []) + private_parts(given)
+        theirs = (named_parts(back) or []) + private_parts(back)
+        for (name, part), (name_back, part_back) in zip_longest(ours, theirs, fillvalue=("", None)):
+            if name != name_back:
+                raise self._lost((trail, name)) if name else self._appeared((trail, name_back))
+            self.compare(part, part_back, (trail, name))
+
+    def moment(self, given: datetime | time, back: datetime | time, trail: Trail) -> None:
+        # Equal moments may lie in different zones, and a naive one may be the first or the second of an hour that the
+        # clocks repeat; == sees neither. The name of a zone is not kept, its offset is.
+        is_same = (
+            given == back
+            and given.utcoffset() == back.utcoffset()
+            and (given.tzinfo is None) == (back.tzinfo is None)
+            and (given.tzinfo is not None or given.fold == back.fold)
+        )
+        if not is_same:
+            raise self._other_value(given, back, trail)
+
+    def leaf(self, given: object, back: object, trail: Trail) -> None:
+        answer = given == back
+        is_undecided = answer is not True and (answer is not False or type(given).__eq__ is object.__eq__)
+        if not (self._is_same_text() if is_undecided else answer):
+            raise self._other_value(given, back, trail)
+
+    def _other_type(self, given: object, back: object, trail: Trail) -> InvalidValue:
+        was, becomes = type(given).__qualname__, type(back).__qualname__
+        if isinstance(given, type(back)):
+            hint = (
+                f"convert it to {becomes}, or annotate {was} (or a union that names it): {becomes} keeps only its part"
+            )
+        else:
+            hint = f"return {becomes}, or annotate {was}: the annotation of {self._what} decides what comes back"
+        return self._error(f"{place(trail)} is of type {was} and would come back as {becomes}", trail, hint)
+
+    def _other_value(self, given: object, back: object, trail: Trail) -> InvalidValue:
+        before, after = quote(given), quote(back)
+        becomes = "otherwise" if before == after else f"as {after}"
+        return self._error(f"{place(trail)} is {before} and would come back {becomes}", trail, _KEEP)
+
+    def _lost(self, trail: Trail) -> InvalidValue:
+        return self._error(f"{place(trail)} would not come back", trail, _KEEP)
+
+    def _appeared(self, trail: Trail) -> InvalidValue:
+        return self._error(f"{place(trail)} was not there and would come back", trail, _KEEP)
+
+    def _error(self, message: str, trail: Trail, hint: str) -> InvalidValue:
+        return InvalidValue(message, path=place(trail), code="value.round_trip", hint=hint)
+
+
+_Comparer = Callable[[_Comparison, Any, Any, Trail], None]
+
+_KEEP = "return what its type writes to JSON and reads back unchanged"
+
+
+def _choose_comparer(made: type[Any]) -> _Comparer:
+    method: _Comparer
+    if field_names(made) is not None:
+        method = _Comparison.parts
+    elif issubclass(made, dict):
+        method = _Comparison.mapping
+    elif issubclass(made, datetime | time):
+        method = _Comparison.moment
+    elif issubclass(made, set | frozenset):
+        method = _Comparison.set
+    elif issubclass(made, list | tuple | deque):
+        method = _Comparison.sequence
+    else:
+        method = _Comparison.leaf
+    return method
+
+
+_comparer: Callable[[Any], _Comparer] = lru_cache(maxsize=1024)(_choose_comparer)
+
+
+def _hold_equal_data(given: frozenset[object], back: frozenset[object]) -> bool:
+    try:
+        return tagged(given, (None, "")) == tagged(back, (None, ""))
+    except InvalidValue:
+        return False

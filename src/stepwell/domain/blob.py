@@ -1,0 +1,13 @@
+"""Blobs: bytes that lie beside the journal, named by nothing but their content."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+CHUNK_BYTES: Final = 256 * 1024
+
+
+def blob_name(content: bytes) -> str:
+    """The name of these bytes: BLAKE2b, 256 bits, in hexadecimal."""
+    return hashlib.blake2b(content, digest_size=32).hexdigest()

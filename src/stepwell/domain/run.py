@@ -1,0 +1,126 @@
+"""A run: one submission to one end. What is known of it, what its status may be, and who may write for it.
+
+`Lifecycle` holds the facts that transitions change; `RunRecord` adds those that never change. Times are microseconds since the
+epoch (UTC), durations microseconds, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+RunStatus: TypeAlias = Literal[
+    "queued",
+    "running",
+    "waiting",
+    "paused",
+    "diverged",
+    "in_doubt",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "timed_out",
+    "exhausted",
+]
+
+QUEUED: Final = "queued"
+RUNNING: Final = "running"
+WAITING: Final = "waiting"
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+TIMED_OUT: Final = "timed_out"
+EXHAUSTED: Final = "exhausted"
+
+PAUSED: Final = "paused"
+DIVERGED: Final = "diverged"
+IN_DOUBT: Final = "in_doubt"
+
+HOLDS: Final = frozenset({PAUSED, DIVERGED, IN_DOUBT})
+ENDED: Final = frozenset({SUCCEEDED, FAILED, CANCELLED, TIMED_OUT, EXHAUSTED})
+STATUSES: Final = (QUEUED, RUNNING, WAITING, PAUSED, DIVERGED, IN_DOUBT, SUCCEEDED, FAILED, CANCELLED, TIMED_OUT, EXHAUSTED)
+
+MAX_CONSECUTIVE_LOSSES: Final = 3
+MAX_LOSSES_AND_EXPIRIES: Final = 20
+
+PRIORITY_RANGE: Final = 100
+PRIORITY_STEP: Final = 30_000_000
+"""One point of priority is worth this much earlier a place in the queue (30 s), so that nothing starves."""
+
+
+class Lifecycle(NamedTuple):
+    """The changing part of a run.
+
+    `hold` sets the run aside until somebody resumes it. `fence` grows with every claim and every forced end. `attempt` is the number
+    of the current try; `errors` counts those that ended in an exception, `lost` those whose worker provably died, `expiries` leases
+    that ran out without proof, `losses` the proven ones in a row without a commit in between. `seq` is the last event's number, `commit_no`
+    the last accepted commit of a worker: a commit whose answer got lost is recognised by (fence, commit_no). `leased` is the time that
+    workers spent on the run up to `claimed_at`.
+    """
+
+    status: str
+    available_at: int
+    updated_at: int
+    reason: str | None = None
+    hold: str | None = None
+    dead: int = 0
+    cancelling: int = 0
+    pausing: int = 0
+    fence: int = 0
+    worker: str | None = None
+    claimed_at: int = 0
+    attempt: int = 0
+    errors: int = 0
+    lost: int = 0
+    losses: int = 0
+    expiries: int = 0
+    leased: int = 0
+    seq: int = 0
+    commit_no: int = 0
+    ended_at: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has reached its end."""
+        return self.ended_at is not None
+
+    @property
+    def shown(self) -> str:
+        """The status that people see: the hold, where there is one."""
+        return self.hold or self.status
+
+
+class RunRecord(NamedTuple):
+    """A run as stored. `timeout` bounds the leased time, `deadline` is a moment; `metadata` is the text of a JSON object."""
+
+    id: str
+    tenant: str
+    agent: str
+    version: str
+    session: str
+    trigger: str | None
+    priority: int
+    created_at: int
+    timeout: int
+    deadline: int | None
+    idempotency_key: str | None
+    metadata: str
+    parent: str | None
+    root: str | None
+    depth: int
+    causal_depth: int
+    retry_of: str | None
+    forked_from: str | None
+    life: Lifecycle
+
+
+class Lease(NamedTuple):
+    """A worker's right to write for a run: valid while the run is running with this very fence."""
+
+    run_id: str
+    fence: int
+    worker: str
+
+
+def place_in_queue(available_at: int, priority: int) -> int:
+    """The moment by which due runs are ordered: earlier for a higher priority."""
+    return available_at - priority * PRIORITY_STEP

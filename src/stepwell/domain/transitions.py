@@ -1,0 +1,326 @@
+"""What may happen to a run: pure functions from what is stored and a cause to what is stored next and the facts that say so.
+
+Both stores call these inside the transaction that holds the run's row, so the rules exist once. A `Change` is the new lifecycle and
+its events, in order; `number` gives the events their sequence numbers. The table in the design's appendix B is the test.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from stepwell.domain import event
+from stepwell.domain.errors import Conflict, LeaseLost, RunEnded
+from stepwell.domain.event import Draft, Entry
+from stepwell.domain.outcome import (
+    Cancelled,
+    Commit,
+    ErrorInfo,
+    Exhausted,
+    Failed,
+    HandedBack,
+    Held,
+    Outcome,
+    Parked,
+    Retrying,
+    Succeeded,
+    TimedOut,
+)
+from stepwell.domain.run import (
+    CANCELLED,
+    ENDED,
+    EXHAUSTED,
+    FAILED,
+    IN_DOUBT,
+    MAX_CONSECUTIVE_LOSSES,
+    MAX_LOSSES_AND_EXPIRIES,
+    PAUSED,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    TIMED_OUT,
+    WAITING,
+    Lifecycle,
+)
+from stepwell.domain.values import dumps
+
+ClaimCause: TypeAlias = Literal["due", "lost", "expired"]
+CancelAnswer: TypeAlias = Literal["cancelled", "cancelling", "already_ended"]
+
+RUN_TIMEOUT: Final = "timeout"
+DEADLINE: Final = "deadline"
+
+
+class Change(NamedTuple):
+    """The lifecycle after a transition (its `seq` not yet advanced) and the facts that tell it."""
+
+    life: Lifecycle
+    drafts: tuple[Draft, ...]
+
+
+def number(before: Lifecycle, change: Change, now: int) -> tuple[Lifecycle, list[Entry]]:
+    """Give the facts the numbers that follow the run's last one, and the lifecycle the number it ends with."""
+    seq = before.seq
+    entries = [
+        Entry(seq + n, now, draft.kind, draft.step, draft.node, draft.data) for n, draft in enumerate(change.drafts, 1)
+    ]
+    return change.life._replace(seq=seq + len(entries), updated_at=now), entries
+
+
+# ---------------------------------------------------------------- into the queue
+
+
+def queued(available_at: int, now: int) -> Lifecycle:
+    """A run that was just submitted."""
+    return Lifecycle(QUEUED, available_at, now)
+
+
+def submit(
+    *,
+    agent: str,
+    version: str,
+    trigger: str | None,
+    input_field: str,
+    priority: int,
+    available_at: int,
+    now: int,
+) -> Change:
+    """A run enters the queue. `input_field` is one member of a JSON object: `Payload.field("input")`."""
+    told = dumps({"agent": agent, "version": version} | ({} if trigger is None else {"trigger": trigger}))
+    data = f'{told[:-1]},{input_field},"priority":{priority},"available_at":{available_at}}}'
+    return Change(queued(available_at, now), (Draft(event.RUN_QUEUED, data),))
+
+
+# ---------------------------------------------------------------- claims
+
+
+def overdue(life: Lifecycle, *, timeout: int, deadline: int | None, now: int) -> str | None:
+    """The limit that a run which nobody executes has passed, if any. A running one is its worker's to end until the deadline."""
+    if life.ended:
+        return None
+    if deadline is not None and now >= deadline:
+        return DEADLINE
+    if life.status != RUNNING and life.leased >= timeout:
+        return RUN_TIMEOUT
+    return None
+
+
+def claim(life: Lifecycle, *, worker: str, cause: ClaimCause, now: int) -> Change:
+    """A worker takes the run, or the losses are too many and it ends here. Due, lost or expired is for the store to establish."""
+    if cause == "due":
+        return _start(life, worker, now, "woken" if life.status == WAITING else "queued")
+    charged = life._replace(leased=life.leased + max(0, life.updated_at - life.claimed_at))
+    if life.cancelling:
+        return _force_end(charged, now, CANCELLED, "worker lost", event.RUN_CANCELLED, '{"by":"worker lost"}')
+    if cause == "lost":
+        return _claim_lost(charged, worker, now)
+    return _claim_expired(charged, worker, now)
+
+
+def _claim_lost(life: Lifecycle, worker: str, now: int) -> Change:
+    told = Draft(
+        event.RUN_LOST, dumps({"attempt": life.attempt, "worker": life.worker, "losses": life.losses + 1})
+    )
+    lost = life._replace(lost=life.lost + 1, losses=life.losses + 1)
+    if lost.losses >= MAX_CONSECUTIVE_LOSSES or _too_many(lost):
+        return _dead(lost, now, told, f"its worker died {lost.losses} times in a row without progress")
+    if lost.pausing:
+        return Change(_take_away(lost), (told, _held_draft(Held(PAUSED, by="pause"))))
+    started = _start(lost, worker, now, "lost")
+    return Change(started.life, (told, *started.drafts))
+
+
+def _claim_expired(life: Lifecycle, worker: str, now: int) -> Change:
+    expired = life._replace(expiries=life.expiries + 1)
+    if _too_many(expired):
+        return _dead(expired, now, None, "its leases ran out again and again")
+    if expired.pausing:
+        return Change(_take_away(expired), (_held_draft(Held(PAUSED, by="pause")),))
+    return _start(expired, worker, now, "lease_expired")
+
+
+def _take_away(life: Lifecycle) -> Lifecycle:
+    """A pause that was asked for takes effect when the worker is lost; the fence grows, since the lease was not given back."""
+    return _set_aside(life, PAUSED)._replace(fence=life.fence + 1)
+
+
+def _too_many(life: Lifecycle) -> bool:
+    return life.lost + life.expiries >= MAX_LOSSES_AND_EXPIRIES
+
+
+def _start(life: Lifecycle, worker: str, now: int, cause: str) -> Change:
+    """An attempt starts, or the one that was interrupted goes on: attempts are one per error or proven loss."""
+    attempt = life.attempt if life.cancelling else 1 + life.errors + life.lost
+    running = life._replace(
+        status=RUNNING,
+        reason=None,
+        worker=worker,
+        fence=life.fence + 1,
+        commit_no=0,
+        claimed_at=now,
+        attempt=attempt,
+    )
+    if attempt != life.attempt:
+        draft = Draft(event.RUN_STARTED, dumps({"attempt": attempt, "fence": running.fence, "worker": worker}))
+    else:
+        draft = Draft(event.RUN_RESUMED, dumps({"fence": running.fence, "worker": worker, "cause": cause}))
+    return Change(running, (draft,))
+
+
+def _dead(life: Lifecycle, now: int, told: Draft | None, why: str) -> Change:
+    error = ErrorInfo("run.lost", f"the run was given up: {why}")
+    change = _force_end(life, now, FAILED, error.code, event.RUN_FAILED, f'{{"error":{error.text()},"dead":true}}')
+    return Change(change.life._replace(dead=1), (*((told,) if told else ()), *change.drafts))
+
+
+# ---------------------------------------------------------------- commits of the lease holder
+
+
+def refusal(life: Lifecycle, fence: int) -> str | None:
+    """Why a write with this fence must be refused, or nothing when it may pass."""
+    if life.fence == fence and life.status == RUNNING:
+        return None
+    if life.ended:
+        return f"the run has ended ({life.status})"
+    if life.fence != fence:
+        return f"the run was claimed again (fence {life.fence} after {fence})"
+    return f"the lease was given back (the run is {life.shown})"
+
+
+def commit(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
+    """Apply one write of the lease holder. Raises `LeaseLost` when the fence is not the current one, and changes nothing then."""
+    why = refusal(life, fence)
+    if why is not None:
+        raise LeaseLost(f"a write with fence {fence} was refused: {why}", hint="nothing was written")
+    if write.number <= life.commit_no:
+        return Change(life, ())  # it had landed, only its answer was lost
+    noted = life._replace(commit_no=write.number, losses=0)
+    if write.outcome is None:
+        return Change(noted, write.drafts)
+    change = settle(noted._replace(leased=life.leased + write.leased), write.outcome, now)
+    return Change(change.life, write.drafts + change.drafts)
+
+
+def settle(life: Lifecycle, outcome: Outcome, now: int) -> Change:
+    """How an attempt stops. A cancel that was asked for wins over everything but a return; a pause over everything but an end."""
+    if life.cancelling and not isinstance(outcome, (Succeeded, Cancelled)):
+        return _end(life, now, CANCELLED, "cancelled", event.RUN_CANCELLED, '{"by":"request"}')
+    match outcome:
+        case Succeeded(output):
+            return _end(life, now, SUCCEEDED, None, event.RUN_SUCCEEDED, f"{{{output.field('output')}}}")
+        case Failed(error, dead):
+            data = f'{{"error":{error.text()},"dead":{"true" if dead else "false"}}}'
+            change = _end(life, now, FAILED, error.code, event.RUN_FAILED, data)
+            return Change(change.life._replace(dead=int(dead), errors=life.errors + 1), change.drafts)
+        case Retrying(error, available_at):
+            return _retry(life, error, available_at)
+        case Parked(wake_at, waits):
+            draft = Draft(event.RUN_WAITING, f'{{"waits":{waits}}}')
+            return _release(life._replace(status=WAITING, available_at=wake_at), draft)
+        case HandedBack():
+            draft = Draft(event.RUN_HANDED_BACK, dumps({"worker": life.worker}))
+            return _release(life._replace(status=QUEUED, available_at=min(life.available_at, now)), draft)
+        case Held(why, _, _):
+            return Change(_set_aside(life, why), (_held_draft(outcome),))
+        case TimedOut(limit):
+            return _end(life, now, TIMED_OUT, limit, event.RUN_TIMED_OUT, dumps({"limit": limit}))
+        case Exhausted(limit, data):
+            return _end(life, now, EXHAUSTED, limit, event.RUN_EXHAUSTED, data)
+        case Cancelled(by, reason):
+            return _end(life, now, CANCELLED, reason, event.RUN_CANCELLED, dumps({"by": by, "reason": reason}))
+
+
+def _retry(life: Lifecycle, error: ErrorInfo, available_at: int) -> Change:
+    told = Draft(event.RUN_RETRYING, f'{{"attempt":{life.attempt},"error":{error.text()},"available_at":{available_at}}}')
+    failed = life._replace(status=QUEUED, reason=error.code, available_at=available_at, errors=life.errors + 1)
+    return _release(failed, told)
+
+
+def _release(life: Lifecycle, told: Draft) -> Change:
+    if life.pausing:
+        return Change(_set_aside(life, PAUSED), (told, _held_draft(Held(PAUSED, by="pause"))))
+    return Change(life._replace(worker=None), (told,))
+
+
+def _set_aside(life: Lifecycle, why: str) -> Lifecycle:
+    status = WAITING if life.status == WAITING else QUEUED
+    return life._replace(status=status, hold=why, worker=None, pausing=0)
+
+
+def _held_draft(held: Held) -> Draft:
+    rest = f",{held.detail[1:]}" if held.detail != "{}" else "}"
+    return Draft(event.RUN_HELD, f'{dumps({"why": held.why, "by": held.by})[:-1]}{rest}')
+
+
+def _end(life: Lifecycle, now: int, status: str, reason: str | None, kind: str, data: str) -> Change:
+    ended = life._replace(
+        status=status, reason=reason, hold=None, worker=None, cancelling=0, pausing=0, ended_at=now
+    )
+    return Change(ended, (Draft(kind, data),))
+
+
+def _force_end(life: Lifecycle, now: int, status: str, reason: str | None, kind: str, data: str) -> Change:
+    """An end that is not the lease holder's: the fence grows, so that whoever still believes to hold the run learns it."""
+    return _end(life._replace(fence=life.fence + 1), now, status, reason, kind, data)
+
+
+# ---------------------------------------------------------------- requests from outside
+
+
+def time_out(life: Lifecycle, limit: str, now: int) -> Change:
+    """The run passed a limit: it ends, whoever held it."""
+    return _force_end(life, now, TIMED_OUT, limit, event.RUN_TIMED_OUT, dumps({"limit": limit}))
+
+
+def cancel(
+    life: Lifecycle, *, by: str, reason: str | None, has_hook: bool, now: int
+) -> tuple[Change | None, CancelAnswer]:
+    """Ask for an end. What nobody executes ends at once, unless it ever started and has a clean-up hook to run first."""
+    if life.ended:
+        return None, "already_ended"
+    told = Draft(event.RUN_CANCELLING, dumps({"by": by, "reason": reason}))
+    if life.status == RUNNING:
+        if life.cancelling:
+            return None, "cancelling"
+        return Change(life._replace(cancelling=1), (told,)), "cancelling"
+    if has_hook and life.attempt:
+        if life.cancelling:
+            return None, "cancelling"
+        asked = life._replace(status=QUEUED, hold=None, cancelling=1, available_at=now)
+        return Change(asked, (told,)), "cancelling"
+    data = dumps({"by": by, "reason": reason})
+    return _force_end(life, now, CANCELLED, reason, event.RUN_CANCELLED, data), "cancelled"
+
+
+def pause(life: Lifecycle, *, by: str, now: int) -> Change | None:
+    """Set the run aside: at once when nobody executes it, else at its next step boundary. Nothing when it is aside already."""
+    _refuse_ended(life)
+    if life.hold is not None or life.pausing:
+        return None
+    if life.status == RUNNING:
+        return Change(life._replace(pausing=1), ())
+    return Change(_set_aside(life, PAUSED), (_held_draft(Held(PAUSED, by=by)),))
+
+
+def resume(life: Lifecycle, *, by: str, drafts: tuple[Draft, ...], verdict: str | None, now: int) -> Change:
+    """Lift the hold, with the facts that settle a doubt in front. The run is due at once, or waits on if waits are open."""
+    _refuse_ended(life)
+    if life.hold is None:
+        raise Conflict(
+            f"the run is {life.shown}, not held", code="run.not_held", hint="only a held run can be resumed"
+        )
+    if (verdict is not None) != (life.hold == IN_DOUBT):
+        raise Conflict(
+            f"the run is held as {life.hold}" + ("" if verdict else " and needs a verdict"),
+            code="run.verdict",
+            hint="a verdict (done, rerun or fail) settles a step that is in doubt, and nothing else",
+        )
+    available_at = life.available_at if life.status == WAITING else min(life.available_at, now)
+    data = {"by": by} | ({"verdict": verdict} if verdict else {})
+    return Change(
+        life._replace(hold=None, available_at=available_at), (*drafts, Draft(event.RUN_RELEASED, dumps(data)))
+    )
+
+
+def _refuse_ended(life: Lifecycle) -> None:
+    if life.status in ENDED:
+        raise RunEnded(f"the run has ended ({life.status}) and stays as it is", hint="retry or fork it as a new run")

@@ -1,0 +1,146 @@
+"""One attempt, from claim to outcome: prepare, run the agent, say what its stop means, write it once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from stepwell.domain.errors import Fail, StepwellError
+from stepwell.domain.event import Entry, to_datetime
+from stepwell.domain.outcome import Failed, HandedBack, Outcome, Retrying, Succeeded, TimedOut
+from stepwell.domain.retry import jitter, seconds
+from stepwell.domain.transitions import RUN_TIMEOUT
+from stepwell.engine.attempt import Attempt, AttemptStopped, Lost
+from stepwell.engine.context import RunContext
+from stepwell.engine.failure import describe_error
+from stepwell.engine.offload import Offload
+from stepwell.ports.context import RunInfo
+from stepwell.ports.crash_point import CrashPoint
+
+if TYPE_CHECKING:
+    from stepwell.engine.report import Observer
+    from stepwell.ports.clock import Clock
+    from stepwell.ports.runnable import Runnable
+    from stepwell.ports.store import Claim, Store
+
+_log = logging.getLogger("stepwell.engine")
+_claimed = CrashPoint("executor.after_claim")
+_returned = CrashPoint("executor.after_agent")
+_ended = CrashPoint("executor.after_outcome")
+
+
+class Executor:
+    """Executes claims of one worker. `deps` gives what an agent's app shares; `may_act` whether the leases are certain to be ours."""
+
+    def __init__(
+        self,
+        store: Store,
+        runnables: Mapping[str, Runnable],
+        *,
+        clock: Clock,
+        deps: Callable[[str], Any],
+        may_act: Callable[[], bool],
+        observer: Observer | None,
+    ) -> None:
+        self._store = store
+        self._runnables = runnables
+        self._clock = clock
+        self._deps = deps
+        self._may_act = may_act
+        self._observer = observer
+        self.offload = Offload()
+
+    def prepare(self, claim: Claim) -> Attempt:
+        """The attempt of a claim, before anything runs."""
+        run = claim.run
+        info = RunInfo(
+            run.id, run.agent, run.version, run.session, to_datetime(run.created_at), json.loads(run.metadata)
+        )
+        return Attempt(
+            claim,
+            info,
+            deps=self._deps(run.agent),
+            store=self._store,
+            clock=self._clock,
+            offload=self.offload,
+            may_act=self._may_act,
+            observer=self._observer,
+        )
+
+    async def execute(self, attempt: Attempt, journal: list[Entry], input_text: str | None) -> None:
+        """Run the attempt to its outcome and write it. `input_text` spares reading the input from the journal."""
+        _claimed()
+        runnable = self._runnables[attempt.record.agent]
+        stop = await self._run(attempt, runnable, journal, input_text)
+        _returned()
+        if isinstance(stop, Lost):
+            _log.warning("run %s: the lease was lost, nothing more is written", attempt.record.id)
+            return
+        await attempt.finish(stop)
+        _ended()
+
+    async def _run(
+        self, attempt: Attempt, runnable: Runnable, journal: list[Entry], input_text: str | None
+    ) -> Outcome | Lost:
+        try:
+            async with asyncio.timeout(attempt.seconds_left()) as bound:
+                value = await self._agent(attempt, runnable, journal, input_text)
+                if attempt.stop is None:
+                    return Succeeded(await attempt.payload(runnable.encode_output(value)))
+        except AttemptStopped:
+            pass
+        except asyncio.CancelledError as error:
+            if attempt.stop is None and not _cancelled_from_outside():
+                return self._after_error(attempt, runnable, error)
+            return attempt.stop or HandedBack()
+        except Exception as error:  # noqa: BLE001 - whatever an agent raises decides its run's outcome
+            if attempt.stop is None:
+                return TimedOut(RUN_TIMEOUT) if bound.expired() else self._after_error(attempt, runnable, error)
+        except BaseException as error:  # noqa: BLE001 - SystemExit in an agent ends the run, not the worker
+            if attempt.stop is None:
+                return self._after_error(attempt, runnable, error)
+        assert attempt.stop is not None
+        return attempt.stop
+
+    async def _agent(
+        self, attempt: Attempt, runnable: Runnable, journal: list[Entry], input_text: str | None
+    ) -> Any:
+        if input_text is None:
+            input_text = await attempt.read_payload(json.loads(journal[0].data), "input")
+        ctx = RunContext(attempt)
+        task = asyncio.current_task()
+        assert task is not None
+        scope = ctx.enter(task)
+        result = await runnable.run(ctx, runnable.decode_input(input_text))
+        attempt.check()
+        attempt.expect_end(scope.path, scope.position)
+        return result
+
+    def _after_error(self, attempt: Attempt, runnable: Runnable, error: BaseException) -> Outcome:
+        """What an exception of the agent means: another attempt by its retry policy, or the end."""
+        info = describe_error(error, code="agent.error")
+        retry = runnable.retry
+        if retry is None or not _worth_retrying(error) or not retry.covers(error):
+            return Failed(info)
+        failures = attempt.record.life.errors + 1
+        if failures >= retry.max_attempts:
+            return Failed(info, dead=True)
+        if isinstance(error, Fail) and error.retry_after is not None:
+            delay = seconds(error.retry_after)
+        else:
+            delay = retry.delay(failures, jitter(attempt.record.id, "attempt", str(failures)))
+        return Retrying(info, self._clock.now() + round(delay * 1_000_000))
+
+
+def _worth_retrying(error: BaseException) -> bool:
+    """Errors of ours that the same program and input would meet again are not tried again."""
+    return not isinstance(error, StepwellError) or error.retryable
+
+
+def _cancelled_from_outside() -> bool:
+    """Whether the worker cancelled the task; else the agent awaited something that was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

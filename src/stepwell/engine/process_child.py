@@ -1,0 +1,81 @@
+"""The other end of a step that runs in its own interpreter: one request on stdin, one answer on stdout, then the process ends.
+
+Started as `python -m stepwell.engine.process_child`. What the step prints goes to stderr. The process dies with its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import functools
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import signal
+import sys
+import traceback
+import typing
+from collections.abc import Callable
+from typing import Any, Final
+
+from stepwell.codec import codec_for
+from stepwell.domain.values import dumps
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main() -> None:
+    """Serve one request."""
+    _die_with_parent()
+    request = json.load(sys.stdin)
+    answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        answer = {"value": _call(request)}
+    except BaseException as error:  # every exception of the step is the answer, SystemExit included
+        frames = [f"{f.filename}:{f.lineno} in {f.name}" for f in traceback.extract_tb(error.__traceback__)[2:]]
+        answer = {"error": {"type": type(error).__name__, "message": str(error), "frames": frames}}
+    answer_to.write(dumps(answer))
+    answer_to.flush()
+    os._exit(0)  # threads and exit hooks of the step's modules must not delay the answer
+
+
+def _call(request: dict[str, Any]) -> Any:
+    sys.path[:] = request["path"]
+    fn = _find(request)
+    hints = typing.get_type_hints(fn, include_extras=True)
+    parameters = list(inspect.signature(fn).parameters.values())
+    args = []
+    for n, value in enumerate(request["args"]):
+        parameter = parameters[min(n, len(parameters) - 1)]
+        codec = codec_for(hints.get(parameter.name, Any))
+        args.append(codec.decode(dumps(value), f"argument {n + 1} ({parameter.name})"))
+    value = fn(*args)
+    if inspect.iscoroutine(value):
+        value = asyncio.run(value)
+    return json.loads(codec_for(hints.get("return", Any)).encode(value, "result"))
+
+
+def _find(request: dict[str, Any]) -> Callable[..., Any]:
+    if "file" in request:
+        spec = importlib.util.spec_from_file_location("__stepwell_main__", request["file"])
+        if spec is None or spec.loader is None:
+            raise ImportError(f"cannot load {request['file']}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(request["module"])
+    found = functools.reduce(getattr, request["name"].split("."), module)
+    return typing.cast("Callable[..., Any]", found)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""The worker: claims runs up to its capacity and executes them side by side, until it is told to drain.
+
+It also offers its free slots to submissions, so that a run may start in the very write that creates it. What it holds it holds by lease:
+`heartbeat` extends it, and what the heartbeat no longer confirms is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from stepwell.domain.errors import LeaseLost, StoreError
+from stepwell.domain.ids import ENTROPY_BYTES, WORKER, make_id
+from stepwell.domain.outcome import Commit, HandedBack, Outcome, TimedOut
+from stepwell.domain.run import Lease
+from stepwell.domain.transitions import RUN_TIMEOUT
+from stepwell.engine.attempt import LOST, Attempt
+from stepwell.engine.executor import Executor
+from stepwell.engine.heartbeat import Heart
+from stepwell.ports.notifier import QUEUE
+from stepwell.ports.store import Claim, ClaimRequest, Heartbeat, WorkerInfo
+
+if TYPE_CHECKING:
+    from stepwell.domain.event import Entry
+    from stepwell.engine.report import Observer
+    from stepwell.ports.clock import Clock, Entropy
+    from stepwell.ports.notifier import Listener
+    from stepwell.ports.runnable import Runnable
+    from stepwell.ports.store import Store
+
+_log = logging.getLogger("stepwell.engine")
+
+LEASE_SECONDS: Final = 30.0
+FULL_POLL: Final = 0.25
+CANCEL_GRACE: Final = 5.0
+DRAIN: Final = 30.0
+_REFILL_DELAY: Final = 0.002
+_AFTER_STORE_ERROR: Final = 1.0
+_LAST_COMMIT: Final = 2**31
+
+
+@dataclass(slots=True)
+class _Holding:
+    """A run in this worker's hands: its attempt and the task that executes it."""
+
+    attempt: Attempt
+    task: asyncio.Task[None]
+
+
+class Worker:
+    """Executes runs of the given agents. With `only_own`, claims nothing but runs that were adopted."""
+
+    def __init__(
+        self,
+        store: Store,
+        runnables: Mapping[str, Runnable],
+        *,
+        capacity: int,
+        clock: Clock,
+        entropy: Entropy,
+        deps: Callable[[str], Any],
+        only_own: bool = False,
+        lease_seconds: float = LEASE_SECONDS,
+        observer: Observer | None = None,
+    ) -> None:
+        self.id = make_id(WORKER, clock.now(), entropy(ENTROPY_BYTES))
+        self._store = store
+        self._runnables = runnables
+        self._capacity = capacity
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._own: set[str] | None = set() if only_own else None
+        self._held: dict[str, _Holding] = {}
+        self._reserved = 0
+        self._more = False
+        self._refill: asyncio.TimerHandle | None = None
+        self._draining = False
+        self._unknown: set[str] = set()
+        self._writing: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+        self._listener: Listener | None = None
+        self._heart = Heart(store, self.id, lease_seconds=lease_seconds, clock=clock, answer=self._on_heartbeat)
+        self._executor = Executor(
+            store, runnables, clock=clock, deps=deps, may_act=self._heart.certain, observer=observer
+        )
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Register, begin to beat, begin to claim. Leaves nothing behind when it fails."""
+        info = WorkerInfo(self.id, socket.gethostname(), os.getpid(), self._capacity, self._clock.now())
+        await self._store.open_worker(info, lease_seconds=self._lease_seconds)
+        self._heart.start()
+        self._idle.set()
+        self._loop_task = asyncio.create_task(self._claim_loop(), name="stepwell-claims")
+
+    async def stop(self, *, drain: float = DRAIN) -> None:
+        """Claim nothing more, let running attempts finish for up to `drain` seconds, hand the others back, sign off."""
+        self._draining = True
+        loop_task, self._loop_task = self._loop_task, None
+        if loop_task is None:
+            return
+        self._wake()
+        await asyncio.wait([loop_task])
+        if self._held and drain > 0:
+            await asyncio.wait([holding.task for holding in self._held.values()], timeout=drain)
+        await self._cancel(list(self._held))
+        await self._heart.stop()
+        self._executor.offload.close()
+        await self._store.close_worker(self.id)
+
+    async def kill(self) -> None:
+        """Vanish as a killed process would: nothing is handed back, nobody is told. For tests."""
+        self._draining = True
+        loop_task, self._loop_task = self._loop_task, None
+        for holding in self._held.values():
+            holding.attempt.end(LOST)
+        self._store.abandon_worker(self.id)
+        if loop_task is not None:
+            loop_task.cancel()
+            await asyncio.wait([loop_task])
+        await self._cancel(list(self._held))
+        await self._heart.stop()
+        self._executor.offload.close()
+
+    # ------------------------------------------------------------ slots
+
+    @property
+    def running(self) -> int:
+        """How many attempts are being executed."""
+        return len(self._held)
+
+    @property
+    def _free(self) -> int:
+        return self._capacity - len(self._held) - self._reserved
+
+    def offer_slot(self) -> str | None:
+        """Reserve a free slot for a submission, and give the id to start it on. Must be followed by `accept` or `withdraw`."""
+        if self._draining or self._free < 1 or not self._heart.certain():
+            return None
+        self._reserved += 1
+        return self.id
+
+    def withdraw_slot(self) -> None:
+        """The reserved slot is not needed."""
+        self._reserved -= 1
+        self._wake()
+
+    def accept(self, claim: Claim, input_text: str | None) -> None:
+        """Execute a run that was started in a reserved slot."""
+        self._reserved -= 1
+        self._launch(claim, claim.journal, input_text)
+
+    def adopt(self, run_id: str) -> None:
+        """Let an `only_own` worker claim this run too."""
+        if self._own is not None:
+            self._own.add(run_id)
+            self._wake()
+
+    # ------------------------------------------------------------ claiming
+
+    async def _claim_loop(self) -> None:
+        with self._store.notifier.listen(QUEUE) as listener:
+            self._listener = listener
+            while not self._draining:
+                wait = FULL_POLL
+                try:
+                    if self._free > 0 and self._heart.certain():
+                        wait = await self._claim()
+                except StoreError as error:
+                    _log.warning("claiming failed, the next try follows: %s", error)
+                    wait = _AFTER_STORE_ERROR
+                if not self._draining:
+                    await listener.wait(wait)
+            self._listener = None
+
+    async def _claim(self) -> float:
+        """Claim into the free slots; returns the seconds until claiming again makes sense without a hint."""
+        own = None if self._own is None else [run for run in self._own if run not in self._held]
+        if own is not None and not own:
+            return FULL_POLL
+        limit = self._free
+        self._reserved += limit
+        try:
+            claims = await self._store.claim(ClaimRequest(self.id, limit, tuple(self._runnables), own))
+        finally:
+            self._reserved -= limit
+        for claim in claims.taken:
+            self._launch(claim, claim.journal, None)
+        self._more = len(claims.taken) == limit
+        if claims.next_due_at is None:
+            return FULL_POLL
+        return min(FULL_POLL, max(0.0, (claims.next_due_at - self._clock.now()) / 1_000_000))
+
+    def _launch(self, claim: Claim, journal: list[Entry], input_text: str | None) -> None:
+        attempt = self._executor.prepare(claim)
+        task = asyncio.create_task(self._executor.execute(attempt, journal, input_text))
+        run_id = claim.run.id
+        if (before := self._held.get(run_id)) is not None:  # our own lease had run out, and we claimed the run again
+            before.attempt.end(LOST)
+            before.task.cancel()
+        self._held[run_id] = _Holding(attempt, task)
+        self._idle.clear()
+        task.add_done_callback(lambda task: self._ended(run_id, task))
+
+    def _ended(self, run_id: str, task: asyncio.Task[None]) -> None:
+        holding = self._held.get(run_id)
+        if holding is not None and holding.task is task:
+            del self._held[run_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("run %s: its execution broke off, it will be taken up again", run_id, exc_info=error)
+        if not self._held:
+            self._idle.set()
+        self._slot_freed()
+
+    def _slot_freed(self) -> None:
+        """Claim again when more is known to wait: at once for a good part of the slots, a moment later for few of them."""
+        if not self._more or self._draining:
+            return
+        if self._free * 4 >= self._capacity or not self._held:
+            self._wake()
+        elif self._refill is None:
+            self._refill = asyncio.get_running_loop().call_later(_REFILL_DELAY, self._wake)
+
+    def _wake(self) -> None:
+        if self._refill is not None:
+            self._refill.cancel()
+            self._refill = None
+        if self._listener is not None:
+            self._listener.wake()
+
+    async def idle(self) -> None:
+        """Return when nothing is being executed."""
+        await self._idle.wait()
+
+    # ------------------------------------------------------------ leases
+
+    def _on_heartbeat(self, reply: Heartbeat, asked_at: float) -> None:
+        """Give up what is lost or long past its time; hand back what we hold without knowing of it."""
+        for run_id, holding in list(self._held.items()):
+            attempt = holding.attempt
+            held = reply.held.get(run_id)
+            gone = held is None and attempt.claimed_elapsed < asked_at
+            if gone or (held is not None and held[0] > attempt.lease.fence):
+                attempt.end(LOST)
+                holding.task.cancel()
+            elif attempt.seconds_left() < -CANCEL_GRACE:
+                attempt.end(TimedOut(RUN_TIMEOUT))
+                self._write_later(attempt.lease, TimedOut(RUN_TIMEOUT))
+        unknown = {run_id for run_id in reply.held if run_id not in self._held}
+        if not self._reserved:  # seen twice, and with no claim under way: nobody here will ever execute it
+            for run_id in unknown & self._unknown:
+                self._write_later(Lease(run_id, reply.held[run_id][0], self.id), HandedBack())
+        self._unknown = unknown
+
+    def _write_later(self, lease: Lease, outcome: Outcome) -> None:
+        task = asyncio.create_task(self._write_end(lease, outcome))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _write_end(self, lease: Lease, outcome: Outcome) -> None:
+        """End an attempt from outside its task, which either does not exist or does not stop."""
+        try:
+            await self._store.commit(lease, Commit(_LAST_COMMIT, outcome=outcome))
+        except (LeaseLost, StoreError) as error:
+            _log.warning("run %s: its attempt could not be ended from outside: %s", lease.run_id, error)
+
+    async def _cancel(self, run_ids: Iterable[str]) -> None:
+        """Cancel attempts; those that do not stop within the grace are left behind, their writes refused from then on."""
+        holdings = [self._held[run_id] for run_id in run_ids if run_id in self._held]
+        for holding in holdings:
+            holding.task.cancel()
+        if not holdings:
+            return
+        _, stubborn = await asyncio.wait([holding.task for holding in holdings], timeout=CANCEL_GRACE)
+        for holding in holdings:
+            if holding.task in stubborn:
+                _log.warning("run %s does not stop; it is handed back without waiting", holding.attempt.record.id)
+                holding.attempt.end(LOST)
+                await self._write_end(holding.attempt.lease, HandedBack())

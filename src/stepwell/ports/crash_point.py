@@ -1,0 +1,39 @@
+"""Named points at which a test may kill, stop or fail the process. Inert unless a test installs a hook.
+
+A point is declared once, where it is passed, so that the set of names is known and each can be held against its kill test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+_declared: Final[set[str]] = set()
+_hook: Callable[[str], None] | None = None
+
+
+class CrashPoint:
+    """One boundary. Calling it does nothing unless a hook is installed."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        if name in _declared:
+            raise ValueError(f"crash point {name!r} is declared twice")
+        _declared.add(name)
+        self.name = name
+
+    def __call__(self) -> None:
+        if _hook is not None:
+            _hook(self.name)
+
+
+def declared() -> frozenset[str]:
+    """The names of all points that the modules loaded so far pass through."""
+    return frozenset(_declared)
+
+
+def install(hook: Callable[[str], None] | None) -> None:
+    """Call `hook` with the name of every point that is passed from now on; `None` makes the points inert again. For tests."""
+    global _hook  # one hook for the process: the points themselves must cost nothing in production
+    _hook = hook

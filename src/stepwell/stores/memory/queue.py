@@ -1,0 +1,73 @@
+"""The runs of one agent that wait to be claimed: those whose time has come by their place, the others by their time.
+
+An entry is never looked for and removed when its run moves on; it is recognised as stale when it comes up. So every change costs
+O(log n), and what is due is decided by the run itself, not by the entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import NamedTuple, TypeAlias
+
+from stepwell.domain.run import QUEUED, WAITING, Lifecycle, place_in_queue
+
+
+class Place(NamedTuple):
+    """Where a run stands: lower goes first."""
+
+    place: int
+    run_id: str
+    available_at: int
+
+
+class _Later(NamedTuple):
+    available_at: int
+    place: int
+    run_id: str
+
+
+Waits: TypeAlias = Callable[[str, int], bool]
+"""Whether a run still waits to be claimed, and since the same moment."""
+
+
+def claimable(life: Lifecycle) -> bool:
+    """Whether a worker may take the run once it is due."""
+    return life.status in (QUEUED, WAITING) and life.hold is None
+
+
+class AgentQueue:
+    """One agent's part of the queue."""
+
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
+        self._due: list[Place] = []
+        self._later: list[_Later] = []
+
+    def add(self, run_id: str, available_at: int, priority: int) -> None:
+        """Note that the run may be claimed from `available_at` on."""
+        heappush(self._later, _Later(available_at, place_in_queue(available_at, priority), run_id))
+
+    def first_due(self, now: int) -> Place | None:
+        """The run that goes first among those that are due. It stays first until it moves on."""
+        while self._later and self._later[0].available_at <= now:
+            entry = heappop(self._later)
+            heappush(self._due, Place(entry.place, entry.run_id, entry.available_at))
+        while self._due:
+            first = self._due[0]
+            if self._waits(first.run_id, first.available_at):
+                if first.available_at <= now:
+                    return first
+                # The wall clock went back since the entry became due.
+                heappush(self._later, _Later(first.available_at, first.place, first.run_id))
+            heappop(self._due)
+        return None
+
+    def next_due_at(self) -> int | None:
+        """When the first of those that are not due yet will be."""
+        while self._later:
+            first = self._later[0]
+            if self._waits(first.run_id, first.available_at):
+                return first.available_at
+            heappop(self._later)
+        return None

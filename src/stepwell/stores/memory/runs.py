@@ -1,0 +1,110 @@
+"""All runs with their journals, and where to find those that somebody must act on.
+
+The store changes runs through `add` and `apply` alone, so that no index can disagree with what is stored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+from heapq import heappop, heappush
+
+from stepwell.domain import transitions
+from stepwell.domain.event import Entry
+from stepwell.domain.run import RUNNING, Lifecycle, RunRecord
+from stepwell.domain.transitions import Change
+from stepwell.stores.memory.queue import AgentQueue, Place, claimable
+
+
+class Row:
+    """One run as stored."""
+
+    __slots__ = ("input_digest", "journal", "run")
+
+    def __init__(self, run: RunRecord, input_digest: str) -> None:
+        self.run = run
+        self.journal: list[Entry] = []
+        self.input_digest = input_digest
+
+
+class Runs:
+    """The run table and its indexes."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.by_status: Counter[str] = Counter()
+        self._queues: defaultdict[str, AgentQueue] = defaultdict(lambda: AgentQueue(self._waits))
+        self._deadlines: list[tuple[int, str]] = []
+        self._spent: dict[str, None] = {}
+        self._held_by: defaultdict[str, dict[str, None]] = defaultdict(dict)
+
+    def add(self, run: RunRecord, input_digest: str, change: Change, now: int) -> Row:
+        """A new run, with the facts of its submission."""
+        row = self.rows[run.id] = Row(run, input_digest)
+        if run.deadline is not None:
+            heappush(self._deadlines, (run.deadline, run.id))
+        self._store(row, change, now)
+        self._index(row, None)
+        return row
+
+    def apply(self, row: Row, change: Change, now: int) -> RunRecord:
+        """Store what a transition made of the run."""
+        before = row.run.life
+        self._store(row, change, now)
+        self._index(row, before)
+        return row.run
+
+    def overdue(self, now: int) -> list[tuple[Row, str]]:
+        """The runs past a limit that nobody executes any more, and those past their deadline, each with the limit."""
+        passed = dict.fromkeys(self._spent)
+        while self._deadlines and self._deadlines[0][0] <= now:
+            passed[heappop(self._deadlines)[1]] = None
+        found = ((row, self._limit_passed(row.run, now)) for row in map(self.rows.__getitem__, passed))
+        return [(row, limit) for row, limit in found if limit is not None]
+
+    def first_due(self, agents: Iterable[str], now: int) -> Place | None:
+        """Which run of these agents goes first among those that are due."""
+        firsts = [place for agent in agents if (place := self._queues[agent].first_due(now))]
+        return min(firsts, default=None)
+
+    def next_due_at(self, agents: Iterable[str]) -> int | None:
+        """When the first of those that are not due yet will be."""
+        moments = [at for agent in agents if (at := self._queues[agent].next_due_at()) is not None]
+        return min(moments, default=None)
+
+    def held_by(self, worker_id: str) -> Collection[str]:
+        """The ids of the runs that are running at this worker."""
+        return self._held_by.get(worker_id, {}).keys()
+
+    def holders(self) -> list[str]:
+        """Every worker in whose hands a run is, dead or alive."""
+        return [worker_id for worker_id, held in self._held_by.items() if held]
+
+    def _store(self, row: Row, change: Change, now: int) -> None:
+        life, entries = transitions.number(row.run.life, change, now)
+        row.run = row.run._replace(life=life)
+        row.journal += entries
+
+    def _index(self, row: Row, before: Lifecycle | None) -> None:
+        run, life = row.run, row.run.life
+        if before is not None:
+            self.by_status[before.shown] -= 1
+            if before.status == RUNNING and before.worker is not None:
+                self._held_by[before.worker].pop(run.id, None)
+        self.by_status[life.shown] += 1
+        if life.status == RUNNING and life.worker is not None:
+            self._held_by[life.worker][run.id] = None
+        waited = before is not None and claimable(before) and before.available_at == life.available_at
+        if claimable(life) and not waited:
+            self._queues[run.agent].add(run.id, life.available_at, run.priority)
+        if life.status != RUNNING and life.leased >= run.timeout and not life.ended:
+            self._spent[run.id] = None
+        else:
+            self._spent.pop(run.id, None)
+
+    def _waits(self, run_id: str, available_at: int) -> bool:
+        life = self.rows[run_id].run.life
+        return claimable(life) and life.available_at == available_at
+
+    def _limit_passed(self, run: RunRecord, now: int) -> str | None:
+        return transitions.overdue(run.life, timeout=run.timeout, deadline=run.deadline, now=now)

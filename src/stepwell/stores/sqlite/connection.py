@@ -1,0 +1,89 @@
+"""Opening connections: flags, settings, and the patience with which a lock is waited for. The only place that opens the file."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Final
+
+import apsw
+
+from stepwell.domain.errors import StoreUnusable
+from stepwell.stores.sqlite import errors
+
+OLDEST_SQLITE: Final = (3, 51, 3)
+CHECKPOINT_PAGES: Final = 4000
+LARGEST_IDLE_WAL: Final = 64 * 1024 * 1024
+
+_READER_PATIENCE_MS: Final = 5_000
+_STATEMENTS_KEPT: Final = 160
+
+
+class Patience:
+    """How a connection waits for another one's lock: looks again after a short random pause, until `seconds` are over.
+
+    Short pauses matter: SQLite's own grow to 100 ms, and under a busy writer in another process the lock is free for moments only.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._until = 0.0
+
+    def __call__(self, tries: int) -> bool:
+        now = time.monotonic()
+        if tries == 0:
+            self._until = now + self.seconds
+        if now >= self._until:
+            return False
+        time.sleep(random.uniform(0.0002, 0.001 * min(5, 1 + tries / 20)))
+        return True
+
+
+def check_version() -> None:
+    """Refuse a SQLite library that can corrupt a WAL file used by more than one connection."""
+    found = apsw.sqlite_lib_version()
+    if tuple(map(int, found.split("."))) < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
+        raise StoreUnusable(
+            f"SQLite {found} is loaded, and versions before {needed} can damage the file",
+            code="store.old_sqlite",
+            hint="install the apsw wheel from the package index, which brings its own SQLite",
+        )
+
+
+def connect(path: str, vfs: str | None = None) -> apsw.Connection:
+    """A connection to an existing file that changes nothing by itself, not even when it is closed: see `settle`."""
+    connection = apsw.Connection(
+        path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs, statementcachesize=_STATEMENTS_KEPT
+    )
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    return connection
+
+
+def settle(connection: apsw.Connection, path: str, *, synchronous: str) -> None:
+    """Make an accepted connection fit for writing. Raises `StoreUnusable` where the file system does not offer what WAL needs."""
+    mode = connection.pragma("journal_mode", "wal")
+    if mode != "wal":
+        raise StoreUnusable(
+            f"the file system under {path} does not support SQLite's write-ahead log (it offers {mode!r})",
+            code="store.no_wal",
+            hint="keep the store on a local disk, not on a network share",
+        )
+    connection.pragma("synchronous", synchronous)
+    connection.pragma("temp_store", "memory")  # set-based updates build a small table: never in a file
+    connection.pragma("journal_size_limit", LARGEST_IDLE_WAL)
+    connection.pragma("trusted_schema", False)
+    connection.wal_autocheckpoint(CHECKPOINT_PAGES)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+
+
+def connect_reader(path: str, vfs: str | None = None) -> apsw.Connection:
+    """A connection that can read and nothing else."""
+    try:
+        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+        connection.set_busy_timeout(_READER_PATIENCE_MS)
+        connection.pragma("temp_store", "memory")
+        connection.pragma("trusted_schema", False)
+    except apsw.Error as error:
+        raise errors.translate(error, path) or error from error
+    return connection

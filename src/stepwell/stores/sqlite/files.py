@@ -1,0 +1,126 @@
+"""The place of the store in the file system: who may read it, what is made there, and that nothing is left behind on failure.
+
+The database file itself is never opened here: closing any descriptor of it would drop the locks of this process's connections.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from typing import Final
+
+from stepwell.domain.errors import StoreUnusable
+from stepwell.stores.sqlite import errors
+
+FOLDER: Final = ".stepwell"
+FILE_MODE: Final = 0o600
+FOLDER_MODE: Final = 0o700
+SIDE_FILES: Final = ("-wal", "-shm", "-journal")
+
+
+def exists(path: str) -> bool:
+    """Whether a database is there. Refuses a folder, a device, and an emptied file whose log still holds something."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise errors.place(error, path) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise errors.not_a_store(path, "it is a folder")
+    if not stat.S_ISREG(found.st_mode):
+        raise errors.not_a_store(path, "it is not a regular file")
+    if found.st_size == 0 and _size(path + "-wal"):
+        raise errors.damaged(path, "it is empty, and the log beside it is not")
+    return True
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """What tells the file from another one put in its place later; `None` when there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def moved(path: str) -> StoreUnusable:
+    """The file that this process writes is no longer the one at its path."""
+    return StoreUnusable(
+        f"{path} was deleted or replaced while it was open; nothing more is written",
+        code="store.moved",
+        hint="put the file back and start again; what this process wrote after the file went may be lost",
+    )
+
+
+def create(path: str, fill: Callable[[str], None]) -> None:
+    """Put a database that `fill` made at `path`, whole or not at all; if another process was first, its one stays.
+
+    `fill` gets the path of an empty file with the right mode. Missing folders are made, and removed again on failure.
+    """
+    made: list[str] = []
+    try:
+        _make_folders(os.path.dirname(path), made)
+        _create_aside(path, fill)
+        for folder in {os.path.dirname(path), *map(os.path.dirname, made)}:
+            _sync_folder(folder)
+    except BaseException as error:  # whatever it was, what was made is removed and the error goes on
+        for folder in reversed(made):
+            _remove_folder(folder)
+        if isinstance(error, OSError):
+            raise errors.place(error, path) from error
+        raise
+
+
+def _create_aside(path: str, fill: Callable[[str], None]) -> None:
+    aside = f"{path}.{secrets.token_hex(8)}.new"
+    try:
+        os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE))
+        fill(aside)
+        with contextlib.suppress(FileExistsError):  # another process was first
+            os.link(aside, path)
+    finally:
+        for name in (aside, *(aside + ending for ending in SIDE_FILES)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+
+
+def _make_folders(folder: str, made: list[str]) -> None:
+    if os.path.isdir(folder):
+        return
+    _make_folders(os.path.dirname(folder), made)
+    try:
+        os.mkdir(folder, FOLDER_MODE)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(20, "a file is where a folder should be", folder) from None
+        return  # another process was first
+    made.append(folder)
+    if os.path.basename(folder) == FOLDER:
+        with open(os.path.join(folder, ".gitignore"), "w") as file:
+            file.write("*\n")
+
+
+def _remove_folder(folder: str) -> None:
+    with contextlib.suppress(OSError):  # somebody else uses it by now
+        if os.path.basename(folder) == FOLDER and os.listdir(folder) == [".gitignore"]:
+            os.unlink(os.path.join(folder, ".gitignore"))
+        os.rmdir(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0

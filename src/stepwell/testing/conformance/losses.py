@@ -1,0 +1,151 @@
+"""What `Store.claim` must do with runs whose worker is gone: by proof at once, without proof when the lease has run out."""
+
+from __future__ import annotations
+
+from stepwell.domain.outcome import Commit, HandedBack
+from stepwell.domain.run import MAX_CONSECUTIVE_LOSSES, MAX_LOSSES_AND_EXPIRIES
+from stepwell.domain.values import loads
+from stepwell.ports.store import RunQuery
+from stepwell.testing.conformance.harness import LEASE, Harness, append, beat, kinds, stored, take
+
+
+class LossContract:
+    """Runs come back from workers that died or fell silent."""
+
+    async def test_the_run_of_a_dead_worker_is_taken_at_once_as_a_new_attempt(self, harness: Harness) -> None:
+        one, other = await harness.views()
+        lease = await harness.started(one)
+        one.abandon_worker(lease.worker)
+        [claim] = await take(other, await harness.worker(other))
+        life = claim.run.life
+        assert (life.attempt, life.fence, life.lost, life.losses, life.expiries) == (2, 2, 1, 1, 0)
+        assert [entry.kind for entry in claim.journal[-2:]] == ["run.lost", "run.started"]
+        assert loads(claim.journal[-2].data) == {"attempt": 1, "worker": lease.worker, "losses": 1}
+
+    async def test_the_run_of_a_worker_that_lives_is_not_taken(self, harness: Harness) -> None:
+        one, other = await harness.views()
+        lease = await harness.started(one)
+        before = await stored(one, lease.run_id)
+        harness.clock.advance(LEASE - 1)
+        assert await take(other, await harness.worker(other)) == []
+        assert await stored(one, lease.run_id) == before
+
+    async def test_without_proof_a_run_is_taken_when_its_lease_has_run_out_and_goes_on(self, harness: Harness) -> None:
+        one, other = await harness.views()
+        lease = await harness.started(one)
+        harness.clock.advance(LEASE + 1)
+        worker_id = await harness.worker(other)
+        [claim] = await take(other, worker_id)
+        life = claim.run.life
+        assert (life.attempt, life.fence, life.lost, life.losses, life.expiries) == (1, 2, 0, 0, 1)
+        assert claim.lease.run_id == lease.run_id
+        assert loads(claim.journal[-1].data) == {"fence": 2, "worker": worker_id, "cause": "lease_expired"}
+
+    async def test_a_jump_of_the_wall_clock_takes_no_lease_away(self, harness: Harness) -> None:
+        one, other = await harness.views()
+        await harness.started(one)
+        harness.clock.jump(86_400)
+        assert await take(other, await harness.worker(other)) == []
+        harness.clock.jump(-2 * 86_400)
+        assert await take(other, await harness.worker(other)) == []
+
+    async def test_a_wall_clock_that_goes_back_prolongs_no_lease(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        harness.clock.jump(-86_400)
+        harness.clock.advance(LEASE + 1)
+        assert [claim.run.id for claim in await take(store, await harness.worker(store))] == [lease.run_id]
+
+    async def test_a_run_that_loses_three_workers_in_a_row_is_dead(self, harness: Harness) -> None:
+        store = await harness.make()
+        run = await harness.submit(store)
+        for _ in range(MAX_CONSECUTIVE_LOSSES):
+            worker_id = await harness.worker(store)
+            [claim] = await take(store, worker_id)
+            store.abandon_worker(worker_id)
+        assert await take(store, await harness.worker(store)) == []
+        life = (await store.get(run.id)).life
+        assert (life.status, life.dead, life.reason) == ("failed", 1, "run.lost")
+        assert life.fence == claim.lease.fence + 1
+        assert (await kinds(store, run.id))[-2:] == ["run.lost", "run.failed"]
+        assert [found.id for found in await store.find(RunQuery(dead=True))] == [run.id]
+
+    async def test_a_commit_in_between_begins_the_row_of_losses_anew(self, harness: Harness) -> None:
+        store = await harness.make()
+        await harness.submit(store)
+        for _ in range(2 * MAX_CONSECUTIVE_LOSSES):
+            worker_id = await harness.worker(store)
+            [claim] = await take(store, worker_id)
+            await append(store, claim.lease, 1, "progress")
+            store.abandon_worker(worker_id)
+        [claim] = await take(store, await harness.worker(store))
+        assert (claim.run.life.losses, claim.run.life.lost) == (1, 2 * MAX_CONSECUTIVE_LOSSES)
+
+    async def test_twenty_losses_and_expiries_in_all_are_too_many(self, harness: Harness) -> None:
+        store = await harness.make()
+        run = await harness.submit(store)
+        for number in range(MAX_LOSSES_AND_EXPIRIES):
+            worker_id = await harness.worker(store)
+            [claim] = await take(store, worker_id)
+            await append(store, claim.lease, 1, "progress")
+            if number % 2:
+                store.abandon_worker(worker_id)
+            else:
+                harness.clock.advance(LEASE + 1)
+        assert await take(store, await harness.worker(store)) == []
+        life = (await store.get(run.id)).life
+        assert (life.status, life.dead, life.lost + life.expiries) == ("failed", 1, MAX_LOSSES_AND_EXPIRIES)
+
+    async def test_lost_runs_come_before_due_ones(self, harness: Harness) -> None:
+        store = await harness.make()
+        await harness.submit(store, priority=100)
+        lease = await harness.started(store, priority=-100)
+        store.abandon_worker(lease.worker)
+        [claim] = await take(store, await harness.worker(store), limit=1)
+        assert claim.run.id == lease.run_id
+
+    async def test_a_lost_run_is_taken_only_by_a_claim_that_wants_it(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease, other = await harness.started(store), await harness.submit(store)
+        store.abandon_worker(lease.worker)
+        worker_id = await harness.worker(store)
+        assert await take(store, worker_id, agents=("report",)) == []
+        assert [claim.run.id for claim in await take(store, worker_id, only=(other.id,))] == [other.id]
+        assert [claim.run.id for claim in await take(store, worker_id)] == [lease.run_id]
+
+    async def test_what_a_dead_worker_held_is_taken_within_the_limit(self, harness: Harness) -> None:
+        store = await harness.make()
+        for _ in range(5):
+            await harness.submit(store)
+        dead, heir = await harness.worker(store), await harness.worker(store)
+        held = {claim.run.id for claim in await take(store, dead)}
+        store.abandon_worker(dead)
+        first, rest = await take(store, heir, limit=2), await take(store, heir)
+        assert (len(first), len(rest)) == (2, 3)
+        assert {claim.run.id for claim in first + rest} == held
+
+    async def test_a_worker_that_closes_leaves_its_runs_to_be_taken_at_once(self, harness: Harness) -> None:
+        one, other = await harness.views()
+        lease = await harness.started(one)
+        before = await stored(one, lease.run_id)
+        await one.close_worker(lease.worker)
+        assert (await stored(other, lease.run_id))[1] == before[1]
+        [claim] = await take(other, await harness.worker(other))
+        life = claim.run.life
+        assert (life.attempt, life.lost, life.expiries) == (1, 0, 1)
+
+    async def test_a_lease_that_has_run_out_counts_until_somebody_takes_the_run(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        harness.clock.advance(LEASE + 1)
+        await append(store, lease, 1, "late, but nobody else came")
+        assert list((await beat(store, lease.worker)).held) == [lease.run_id]
+        assert await take(store, await harness.worker(store)) == []
+
+    async def test_a_run_that_was_given_back_is_not_lost_with_its_former_worker(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        await store.commit(lease, Commit(1, outcome=HandedBack()))
+        store.abandon_worker(lease.worker)
+        [claim] = await take(store, await harness.worker(store))
+        assert (claim.run.life.lost, claim.run.life.attempt) == (0, 1)
