@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from stepwell.runtime import run_sync as run_sync
 
 _ERRORS = (
-    "Busy Conflict Fail InvalidDefinition InvalidInput InvalidValue LeaseLost Misuse NotExecuted NotFound RunEnded RunFailed "
-    "StepFailed StepwellError StoreError StoreFull StoreUnavailable StoreUnusable WaitTimeout"
+    "Busy Conflict Fail InvalidDefinition InvalidInput InvalidValue LeaseLost Misuse NotExecuted NotFound RunEnded "
+    "RunFailed StepFailed StepwellError StoreError StoreFull StoreUnavailable StoreUnusable WaitTimeout"
 )
 _HOMES = {
     "stepwell.app": "Agent App",
@@ -67,7 +67,7 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [  # noqa: PLE0604, F822 - the names are resolved by __getattr__
+__all__ = [
     *sorted(_HOME_OF)
 ]
 

@@ -76,14 +76,17 @@ class _AgentDecorator(Protocol[D]):
         self, fn: Callable[[Context[D], I], Coroutine[Any, Any, O]], /
     ) -> FunctionAgent[[Context[D], I], I, O]: ...
     @overload
-    def __call__(self, fn: Callable[[Context[D]], Coroutine[Any, Any, O]], /) -> FunctionAgent[[Context[D]], None, O]: ...
+    def __call__(
+        self, fn: Callable[[Context[D]], Coroutine[Any, Any, O]], /
+    ) -> FunctionAgent[[Context[D]], None, O]: ...
 
 
 class App(Generic[D]):
     """A named collection of agents.
 
-    `lifespan` is an async context manager function; every process that executes runs enters it once, and what it yields is
-    `ctx.deps`: pools, clients, whatever agents and steps share. Nothing is opened before a `Runtime` is entered.
+    `lifespan` is an async context manager function; every process that executes runs enters it once, and what it
+    yields is `ctx.deps`: pools, clients, whatever agents and steps share. Nothing is opened before a `Runtime` is
+    entered.
     """
 
     @overload
@@ -117,7 +120,7 @@ class App(Generic[D]):
     ) -> _AgentDecorator[D]: ...
     def agent(
         self,
-        fn: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+        fn: Any = None,
         /,
         *,
         name: str | None = None,
@@ -127,10 +130,12 @@ class App(Generic[D]):
     ) -> Any:
         """Declare an agent: `async def agent(ctx)` or `async def agent(ctx, input)`, with or without parentheses.
 
-        `name` defaults to the function's, `version` to "1". `retry` tries the whole agent again after an exception (default: an
-        exception ends the run). `timeout` bounds the time that workers spend on one run, over all attempts (default 1 h).
+        `name` defaults to the function's, `version` to "1". `retry` tries the whole agent again after an exception
+        (default: an exception ends the run). `timeout` bounds the time that workers spend on one run, over all
+        attempts (default 1 h).
 
-        Raises `InvalidDefinition` for a plain function, a wrong number of parameters, a name that is taken or not allowed.
+        Raises `InvalidDefinition` for a plain function, a wrong number of parameters, a name that is taken or not
+        allowed.
         """
         local_names = _local_names(sys._getframe(1))
 

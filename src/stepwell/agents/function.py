@@ -1,4 +1,6 @@
-"""Function agents: an async function as a `Runnable`. It starts from the top on every attempt; its types decide how values are read."""
+"""Function agents: an async function as a `Runnable`. It starts from the top on every attempt; its types decide how
+values are read.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from stepwell.app import FunctionAgent
-from stepwell.codec import Codec, codec_for, decode_input, encode_input
+from stepwell.codec import Codec, codec_for, encode_input
 from stepwell.domain.errors import InvalidDefinition, InvalidInput
 from stepwell.domain.retry import Retry
 from stepwell.ports.context import Context
@@ -72,9 +74,7 @@ class FunctionRunnable:
         return encode_input(self.input_annotation, value)
 
     def decode_input(self, text: str) -> Any:
-        from stepwell.domain.values import loads
-
-        return decode_input(self.input_annotation, loads(text, what="input"), "input")
+        return codec_for(self.input_annotation).decode(text, "input")
 
     def encode_output(self, value: Any) -> str:
         return self._output.remember(value, "output")[0]

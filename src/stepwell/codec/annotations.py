@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Any, overload
 
 from stepwell.codec.codec import Codec, T, name_of
+from stepwell.codec.ordering import with_sorted_sets
 from stepwell.codec.plain import PlainCodec, plain_shapes
-from stepwell.codec.typed import TypedCodec
 from stepwell.domain.errors import InvalidInput, InvalidValue
-from stepwell.domain.values import check
+from stepwell.domain.values import check, dumps, reread
 
 
 @overload
@@ -41,7 +41,11 @@ def _known(annotation: Any, spelling: str) -> Codec[Any]:
 
 def _build(annotation: Any) -> Codec[Any]:
     shapes = plain_shapes(annotation)
-    return TypedCodec(annotation) if shapes is None else PlainCodec(annotation, shapes)
+    if shapes is not None:
+        return PlainCodec(annotation, shapes)
+    from stepwell.codec.typed import TypedCodec  # a program of plain values never needs it
+
+    return TypedCodec(annotation)
 
 
 def decode_input(annotation: Any, plain_value: object, what: str = "input") -> Any:
@@ -57,19 +61,25 @@ def decode_input(annotation: Any, plain_value: object, what: str = "input") -> A
 def encode_input(annotation: Any, value: object, what: str = "input") -> str:
     """The JSON text of an input given in Python: an object of the annotated type, or plain JSON data that fits it.
 
+    Equal inputs give equal text, up to the order of keys. It is read back with `codec_for(annotation).decode`.
     Raises `InvalidInput` naming the field, and `InvalidValue` for what is no value at all (NaN, NUL, …).
     """
     codec = codec_for(annotation)
     try:
-        return codec.encode(value, what)
+        return _stable_text(codec, value, what)
     except InvalidValue as error:
         if error.code not in ("value.round_trip", "value.type", "value.key"):
             raise
         refused = error
     if not _is_plain(value):
-        hint = f"pass {name_of(annotation)}, or plain JSON that fits it"
+        hint = f"pass {name_of(annotation)}, or plain JSON that fits it, or annotate the parameter with what you pass"
         raise InvalidInput(refused.message, path=refused.path, hint=hint)
-    return codec.encode(codec.accept(value, what), what)
+    return _stable_text(codec, codec.accept(value, what), what)
+
+
+def _stable_text(codec: Codec[Any], value: object, what: str) -> str:
+    text = codec.encode(value, what)
+    return text if isinstance(codec, PlainCodec) else dumps(with_sorted_sets(reread(text), value))
 
 
 def _is_plain(value: object) -> bool:

@@ -10,11 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime, time
 from functools import lru_cache
-from itertools import zip_longest
 from types import NoneType
 from typing import Any
 
-from stepwell.codec.structure import field_names, kind, named_parts, private_parts
+from stepwell.codec.structure import all_parts, field_names, kind
 from stepwell.codec.tags import tagged
 from stepwell.domain.errors import InvalidValue
 from stepwell.domain.values import Trail, place, quote
@@ -28,6 +27,7 @@ def compare(given: object, back: object, what: str, is_same_text: Callable[[], b
     _Comparison(what, is_same_text).compare(given, back, (None, what))
 
 
+_KEEP = "use a type that reads from JSON what it writes to it"
 _EXACT = frozenset({str, int, float, bool, NoneType})  # the short way of most leaves
 
 
@@ -37,7 +37,7 @@ class _Comparison:
         self._is_same_text = is_same_text
 
     def compare(self, given: Any, back: Any, trail: Trail) -> None:
-        if type(given) in _EXACT and type(given) is type(back) and given == back:
+        if given is back or (type(given) in _EXACT and type(given) is type(back) and given == back):
             return
         if type(given) is not type(back):
             if type(given) is int and type(back) is float and given == back:
@@ -49,10 +49,11 @@ class _Comparison:
     def mapping(self, given: dict[object, object], back: dict[object, object], trail: Trail) -> None:
         keys = {key: key for key in back}
         for key, item in given.items():
-            if key not in keys:
+            key_back = keys.get(key, str(key))
+            if key_back not in keys:
                 raise self._lost((trail, key))
-            if type(keys[key]) is not type(key):
-                raise self._other_type(key, keys[key], (trail, key))
+            if type(key_back) is not type(key):
+                raise self._other_key(key, key_back, (trail, key))
             self.compare(item, back[key], (trail, key))
         for key in keys:
             if key not in given:
@@ -73,24 +74,26 @@ class _Comparison:
             raise self._other_value(given, back, trail)
 
     def parts(self, given: object, back: object, trail: Trail) -> None:
-        ours = (named_parts(given) or []) + private_parts(given)
-        theirs = (named_parts(back) or []) + private_parts(back)
-        for (name, part), (name_back, part_back) in zip_longest(ours, theirs, fillvalue=("", None)):
-            if name != name_back:
-                raise self._lost((trail, name)) if name else self._appeared((trail, name_back))
-            self.compare(part, part_back, (trail, name))
+        ours, theirs = all_parts(given), all_parts(back)
+        for name, part in ours.items():
+            if name not in theirs:
+                raise self._lost((trail, name))
+            self.compare(part, theirs[name], (trail, name))
+        if len(theirs) > len(ours):
+            raise self._appeared((trail, next(name for name in theirs if name not in ours)))
 
     def moment(self, given: datetime | time, back: datetime | time, trail: Trail) -> None:
-        # Equal moments may lie in different zones, and a naive one may be the first or the second of an hour that the
-        # clocks repeat; == sees neither. The name of a zone is not kept, its offset is.
+        # The name of a zone is not kept, its offset is. == would do for neither: equal moments may lie in different
+        # zones, and in an hour that the clocks repeat it calls equal moments of two zones unequal, naive ones equal.
         is_same = (
-            given == back
+            given.replace(tzinfo=None) == back.replace(tzinfo=None)
             and given.utcoffset() == back.utcoffset()
             and (given.tzinfo is None) == (back.tzinfo is None)
             and (given.tzinfo is not None or given.fold == back.fold)
         )
         if not is_same:
-            raise self._other_value(given, back, trail)
+            hint = "convert it to UTC with .astimezone(UTC)"
+            raise self._other_value(given, back, trail, hint)
 
     def leaf(self, given: object, back: object, trail: Trail) -> None:
         answer = given == back
@@ -108,13 +111,19 @@ class _Comparison:
             hint = f"return {becomes}, or annotate {was}: the annotation of {self._what} decides what comes back"
         return self._error(f"{place(trail)} is of type {was} and would come back as {becomes}", trail, hint)
 
-    def _other_value(self, given: object, back: object, trail: Trail) -> InvalidValue:
+    def _other_key(self, given: object, back: object, trail: Trail) -> InvalidValue:
+        was, becomes = type(given).__qualname__, type(back).__qualname__
+        hint = f"use keys of type {becomes}, or annotate the keys as {was}"
+        return self._error(f"the key of {place(trail)} is of type {was} and would come back as {becomes}", trail, hint)
+
+    def _other_value(self, given: object, back: object, trail: Trail, hint: str = _KEEP) -> InvalidValue:
         before, after = quote(given), quote(back)
         becomes = "otherwise" if before == after else f"as {after}"
-        return self._error(f"{place(trail)} is {before} and would come back {becomes}", trail, _KEEP)
+        return self._error(f"{place(trail)} is {before} and would come back {becomes}", trail, hint)
 
     def _lost(self, trail: Trail) -> InvalidValue:
-        return self._error(f"{place(trail)} would not come back", trail, _KEEP)
+        hint = f"leave it out, or annotate {self._what} with a type that keeps it"
+        return self._error(f"{place(trail)} would not come back", trail, hint)
 
     def _appeared(self, trail: Trail) -> InvalidValue:
         return self._error(f"{place(trail)} was not there and would come back", trail, _KEEP)
@@ -124,8 +133,6 @@ class _Comparison:
 
 
 _Comparer = Callable[[_Comparison, Any, Any, Trail], None]
-
-_KEEP = "return what its type writes to JSON and reads back unchanged"
 
 
 def _choose_comparer(made: type[Any]) -> _Comparer:

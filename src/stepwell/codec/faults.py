@@ -57,7 +57,7 @@ def _parts(value: object) -> list[tuple[object, object]] | None:
         return list(value.items()) + [(key, key) for key in value if not isinstance(key, int)]
     named = named_parts(value)
     if named is not None:
-        return list(named)
+        return list(named.items())
     if isinstance(value, list | tuple | deque | set | frozenset):
         return list(enumerate(value))
     return None

@@ -13,10 +13,8 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-NamedParts = list[tuple[str, object]]
 
-
-def named_parts(value: Any) -> NamedParts | None:
+def named_parts(value: Any) -> dict[str, object] | None:
     """The fields of a dataclass, a model (extra ones too) or a named tuple, in their order; None for anything else.
 
     A field that was never set is left out. So is one that its dataclass neither takes nor compares: a cache, not data.
@@ -24,14 +22,19 @@ def named_parts(value: Any) -> NamedParts | None:
     names = field_names(type(value))
     if names is None:
         return None
-    parts = [(name, getattr(value, name)) for name in names if hasattr(value, name)]
+    try:
+        parts = {name: getattr(value, name) for name in names}
+    except AttributeError:
+        parts = {name: getattr(value, name) for name in names if hasattr(value, name)}
     extra = getattr(value, "__pydantic_extra__", None)
-    return parts + list(extra.items()) if extra else parts
+    return parts | extra if extra else parts
 
 
-def private_parts(value: Any) -> NamedParts:
-    """The private attributes of a pydantic model, which its JSON never holds; empty for anything else."""
-    return list((getattr(value, "__pydantic_private__", None) or {}).items())
+def all_parts(value: Any) -> dict[str, object]:
+    """The named parts, and a model's private attributes, which its JSON never holds."""
+    parts = named_parts(value) or {}
+    private = getattr(value, "__pydantic_private__", None)
+    return parts | private if private else parts
 
 
 def kind(value: Any) -> type[Any]:

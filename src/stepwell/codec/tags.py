@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, tzinfo
-from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from json.encoder import encode_basestring_ascii
 from math import isfinite
-from pathlib import PurePath
 from types import NoneType
-from typing import Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 from stepwell.codec.structure import field_names, kind, named_parts
 from stepwell.domain.errors import InvalidValue
 from stepwell.domain.values import MAX_DEPTH, MAX_INTEGER, Trail, place
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 _Tagger = Callable[[Any, Trail, int], str]
 
@@ -44,7 +44,7 @@ def _choose_tagger(made: type[Any]) -> _Tagger:
         return _EXACT[made]
     if field_names(made) is not None:
         return _bounded(_named)
-    for base, tagger in _TAGGERS:
+    for base, tagger in _taggers():
         if issubclass(made, base):
             return tagger
     return _as(made.__qualname__, str) if made.__module__ in _TEXT_MODULES else _refuse
@@ -117,7 +117,7 @@ def _as(name: str, write: Callable[[Any], str]) -> _Tagger:
 def _named(value: object, trail: Trail, room: int) -> str:
     parts = [
         f"{encode_basestring_ascii(name)}:{tagged(part, (trail, name), room)}"
-        for name, part in named_parts(value) or []
+        for name, part in (named_parts(value) or {}).items()
     ]
     return _node(f"data {kind(value).__qualname__}", sorted(parts))
 
@@ -139,6 +139,9 @@ def _sequence(name: str) -> _Tagger:
 
 
 _EXACT: dict[type, _Tagger] = {
+    dict: _bounded(_mapping),
+    list: _sequence("list"),
+    tuple: _sequence("tuple"),
     str: _text,
     int: _integer,
     float: _float,
@@ -146,26 +149,34 @@ _EXACT: dict[type, _Tagger] = {
     NoneType: lambda value, trail, room: "null",
 }
 
-# Subclasses before their bases: a datetime is a date, and members of some enums are text or integers.
-_TAGGERS: tuple[tuple[type, _Tagger], ...] = (
-    (Enum, _enum),
-    (datetime, _as("datetime", lambda value: f"{value.isoformat()} {value.fold}")),
-    (date, _as("date", date.isoformat)),
-    (time, _as("time", lambda value: f"{value.isoformat()} {value.fold}")),
-    (timedelta, _as("timedelta", lambda value: f"{value.days} {value.seconds} {value.microseconds}")),
-    (tzinfo, _as("zone", str)),
-    (Decimal, _decimal),
-    (UUID, _as("uuid", str)),
-    (PurePath, _as("path", PurePath.as_posix)),
-    (bytes, _as("bytes", bytes.hex)),
-    (bytearray, _as("bytearray", bytearray.hex)),
-    (dict, _bounded(_mapping)),
-    (list, _sequence("list")),
-    (tuple, _sequence("tuple")),
-    (deque, _sequence("deque")),
-    (set, _bounded(_set)),
-    (frozenset, _bounded(_set)),
-    (str, _as("str", str.__str__)),
-    (float, lambda value, trail, room: _node("float", [_float(value, trail, room)])),
-    (int, lambda value, trail, room: _node("int", [_integer(int(value), trail, room)])),
-)
+
+@cache
+def _taggers() -> tuple[tuple[type, _Tagger], ...]:
+    """By class, subclasses before their bases: a datetime is a date, and members of some enums are text or integers."""
+    # Imported when first needed: most arguments are scalars, and these three take a while.
+    from decimal import Decimal
+    from pathlib import PurePath
+    from uuid import UUID
+
+    return (
+        (Enum, _enum),
+        (datetime, _as("datetime", lambda value: f"{value.isoformat()} {value.fold}")),
+        (date, _as("date", date.isoformat)),
+        (time, _as("time", lambda value: f"{value.isoformat()} {value.fold}")),
+        (timedelta, _as("timedelta", lambda value: f"{value.days} {value.seconds} {value.microseconds}")),
+        (tzinfo, _as("zone", str)),
+        (Decimal, _decimal),
+        (UUID, _as("uuid", str)),
+        (PurePath, _as("path", PurePath.as_posix)),
+        (bytes, _as("bytes", bytes.hex)),
+        (bytearray, _as("bytearray", bytearray.hex)),
+        (dict, _bounded(_mapping)),
+        (list, _sequence("list")),
+        (tuple, _sequence("tuple")),
+        (deque, _sequence("deque")),
+        (set, _bounded(_set)),
+        (frozenset, _bounded(_set)),
+        (str, _as("str", str.__str__)),
+        (float, lambda value, trail, room: _node("float", [_float(value, trail, room)])),
+        (int, lambda value, trail, room: _node("int", [_integer(int(value), trail, room)])),
+    )

@@ -63,7 +63,7 @@ class TypedCodec(Codec[T]):
             try:
                 return self._outside.json_schema()
             except PydanticUserError as error:
-                reason = f"{name_of(self.annotation)} has no JSON Schema: {_first_line(error)}"
+                reason = f"{name_of(self.annotation)} has no JSON Schema: {_gist(error)}"
                 raise InvalidDefinition(reason, code="definition.type") from None
 
     @cached_property
@@ -81,7 +81,7 @@ class TypedCodec(Codec[T]):
             # A value of another type is written as what it is: what comes back differs, and the comparison says where.
             written = self._stored.dump_json(cast(T, value), by_alias=False, round_trip=True, warnings=False)
         except PydanticSerializationError as error:
-            reason = f"{what} cannot be written as JSON: {_first_line(error)}"
+            reason = f"{what} cannot be written as JSON: {_gist(error)}"
             unknown = InvalidValue(reason, path=what, code="value.type")
             raise find_fault(value, what) or find_unwritable(value, what) or unknown from None
         text = written.decode()
@@ -132,7 +132,7 @@ def _bad_annotation(annotation: Any, error: Exception) -> InvalidDefinition:
         "undefined-annotation": "define the missing type at the top of its module",
         "class-not-fully-defined": "define the missing type at the top of its module",
     }
-    reason = f"values of {name_of(annotation)} cannot be stored: {_first_line(error)}"
+    reason = f"values of {name_of(annotation)} cannot be stored: {_gist(error)}"
     advice = hints.get(getattr(error, "code", None) or "", _USE_DATA)
     return InvalidDefinition(reason, code="definition.type", hint=advice)
 
@@ -140,9 +140,9 @@ def _bad_annotation(annotation: Any, error: Exception) -> InvalidDefinition:
 def _not_read_back(error: ValueError, what: str) -> InvalidValue:
     if isinstance(error, InvalidValue):
         return error
-    reason = f"{what} is written as JSON that cannot be read back: {_first_line(error)}"
+    reason = f"{what} is written as JSON that cannot be read back: {_gist(error)}"
     return InvalidValue(reason, path=what, code="value.round_trip")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+def _gist(error: Exception) -> str:
+    return str(error).partition("\n")[0].partition(". ")[0]

@@ -9,5 +9,5 @@ CHUNK_BYTES: Final = 256 * 1024
 
 
 def blob_name(content: bytes) -> str:
-    """The name of these bytes: BLAKE2b, 256 bits, in hexadecimal."""
-    return hashlib.blake2b(content, digest_size=32).hexdigest()
+    """The name of these bytes: SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

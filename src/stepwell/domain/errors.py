@@ -129,7 +129,8 @@ class RunFailed(StepwellError):
 class StepFailed(StepwellError):
     """A step failed for good: its retries are used up, or its error is not one that is retried.
 
-    Raised by `ctx.step` in place of the original exception, live and on replay alike, so that code never sees two shapes.
+    Raised by `ctx.step` in place of the original exception, live and on replay alike, so that code never sees two
+    shapes.
     """
 
     default_code = "step.failed"

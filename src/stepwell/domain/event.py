@@ -1,7 +1,8 @@
 """Events: the facts of a run's journal, past tense, numbered 1..n without a gap.
 
-`Draft` is a fact on its way into the journal: the store gives it its number and its time when it commits. `Entry` is the fact as
-the journal keeps it. `Event` is what readers get: the entry, joined with what its run knows (session, agent, trigger).
+`Draft` is a fact on its way into the journal: the store gives it its number and its time when it commits. `Entry` is
+the fact as the journal keeps it. `Event` is what readers get: the entry, joined with what its run knows (session,
+agent, trigger).
 """
 
 from __future__ import annotations
@@ -35,14 +36,18 @@ PATCH_MARKED: Final = "patch.marked"
 TIME_READ: Final = "time.read"
 CUSTOM: Final = "custom."
 
-KINDS: Final = frozenset(value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str)) - {CUSTOM}
+KINDS: Final = frozenset(
+    value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str)
+) - {CUSTOM}
 ENDS: Final = frozenset({RUN_SUCCEEDED, RUN_FAILED, RUN_CANCELLED, RUN_TIMED_OUT, RUN_EXHAUSTED})
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Draft(NamedTuple):
-    """A fact to be committed. `data` is the text of a JSON object; `step` is the step's place or key, where it has one."""
+    """A fact to be committed. `data` is the text of a JSON object; `step` is the step's place or key, where it has
+    one.
+    """
 
     kind: str
     data: str = "{}"
@@ -65,8 +70,8 @@ class Entry(NamedTuple):
 class Event:
     """One fact of a run, as read.
 
-    `seq` numbers the run's events 1..n; `at` is aware UTC; `data` is plain JSON data, its shape fixed by `kind`. What an agent
-    emitted has the kind `custom.<name>`.
+    `seq` numbers the run's events 1..n; `at` is aware UTC; `data` is plain JSON data, its shape fixed by `kind`. What
+    an agent emitted has the kind `custom.<name>`.
     """
 
     seq: int

@@ -1,7 +1,7 @@
 """Ids: a prefix that says what is named, and 26 base-32 characters whose order is the order of creation.
 
-The 128 bits are a UUID version 7 (RFC 9562): 48 bits of milliseconds, 12 bits of the fraction below a millisecond, and 62 random
-bits. Time and randomness are given by the caller, so that a test or a simulation decides them.
+The 128 bits are a UUID version 7 (RFC 9562): 48 bits of milliseconds, 12 bits of the fraction below a millisecond, and
+62 random bits. Time and randomness are given by the caller, so that a test or a simulation decides them.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ class Payload(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """Why something failed: a stable `code`, a `message` for people, whether the same may succeed later, and the exception's type.
+    """Why something failed: a stable `code`, a `message` for people, whether the same may succeed later, and the
+    exception's type.
 
     `step` names the step whose failure it was; `traceback` holds the user's frames, innermost last.
     """
@@ -126,8 +127,8 @@ Outcome: TypeAlias = Succeeded | Failed | Retrying | Parked | HandedBack | Held 
 class Commit(NamedTuple):
     """One atomic write for a leased run: facts, and at the end of an attempt what became of it.
 
-    `number` is one more than the lease's previous commit; `leased` is the time in microseconds that the attempt has held the run,
-    given with the outcome.
+    `number` is one more than the lease's previous commit; `leased` is the time in microseconds that the attempt has
+    held the run, given with the outcome.
     """
 
     number: int

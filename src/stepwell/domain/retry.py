@@ -46,9 +46,10 @@ def jitter(*parts: str) -> float:
 class Retry:
     """Try again after an exception: at most `max_attempts` tries in all, the first one included.
 
-    The delay before the next try is drawn evenly between zero and a ceiling ("full jitter") that starts at `first_delay` and
-    doubles up to `max_delay` (seconds or timedelta). Only exceptions of the types in `on` and of none in `never_on` are tried again;
-    a `Fail` decides by its own `retryable`. Crashes and lost leases do not count: they always continue.
+    The delay before the next try is drawn evenly between zero and a ceiling ("full jitter") that starts at
+    `first_delay` and doubles up to `max_delay` (seconds or timedelta). Only exceptions of the types in `on` and of
+    none in `never_on` are tried again; a `Fail` decides by its own `retryable`. Crashes and lost leases do not count:
+    they always continue.
     """
 
     max_attempts: int = 3
@@ -75,5 +76,5 @@ class Retry:
 
     def delay(self, failures: int, fraction: float) -> float:
         """Seconds to wait after the given number of failures (1 or more); `fraction` in [0, 1) is the jitter drawn."""
-        ceiling = seconds(self.first_delay) * 2 ** min(failures - 1, _LARGEST_SHIFT)
+        ceiling = seconds(self.first_delay) * float(2 ** min(failures - 1, _LARGEST_SHIFT))
         return min(ceiling, seconds(self.max_delay)) * fraction

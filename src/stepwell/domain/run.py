@@ -1,7 +1,7 @@
 """A run: one submission to one end. What is known of it, what its status may be, and who may write for it.
 
-`Lifecycle` holds the facts that transitions change; `RunRecord` adds those that never change. Times are microseconds since the
-epoch (UTC), durations microseconds, unless a name says otherwise.
+`Lifecycle` holds the facts that transitions change; `RunRecord` adds those that never change. Times are microseconds
+since the epoch (UTC), durations microseconds, unless a name says otherwise.
 """
 
 from __future__ import annotations
@@ -37,7 +37,19 @@ IN_DOUBT: Final = "in_doubt"
 
 HOLDS: Final = frozenset({PAUSED, DIVERGED, IN_DOUBT})
 ENDED: Final = frozenset({SUCCEEDED, FAILED, CANCELLED, TIMED_OUT, EXHAUSTED})
-STATUSES: Final = (QUEUED, RUNNING, WAITING, PAUSED, DIVERGED, IN_DOUBT, SUCCEEDED, FAILED, CANCELLED, TIMED_OUT, EXHAUSTED)
+STATUSES: Final = (
+    QUEUED,
+    RUNNING,
+    WAITING,
+    PAUSED,
+    DIVERGED,
+    IN_DOUBT,
+    SUCCEEDED,
+    FAILED,
+    CANCELLED,
+    TIMED_OUT,
+    EXHAUSTED,
+)
 
 MAX_CONSECUTIVE_LOSSES: Final = 3
 MAX_LOSSES_AND_EXPIRIES: Final = 20
@@ -50,11 +62,12 @@ PRIORITY_STEP: Final = 30_000_000
 class Lifecycle(NamedTuple):
     """The changing part of a run.
 
-    `hold` sets the run aside until somebody resumes it. `fence` grows with every claim and every forced end. `attempt` is the number
-    of the current try; `errors` counts those that ended in an exception, `lost` those whose worker provably died, `expiries` leases
-    that ran out without proof, `losses` the proven ones in a row without a commit in between. `seq` is the last event's number, `commit_no`
-    the last accepted commit of a worker: a commit whose answer got lost is recognised by (fence, commit_no). `leased` is the time that
-    workers spent on the run up to `claimed_at`.
+    `hold` sets the run aside until somebody resumes it. `fence` grows with every claim and every forced end. `attempt`
+    is the number of the current try; `errors` counts those that ended in an exception, `lost` those whose worker
+    provably died, `expiries` leases that ran out without proof, `losses` the proven ones in a row without a commit in
+    between. `seq` is the last event's number, `commit_no` the last accepted commit of a worker: a commit whose answer
+    got lost is recognised by (fence, commit_no). `leased` is the time that workers spent on the run up to
+    `claimed_at`.
     """
 
     status: str
@@ -90,7 +103,9 @@ class Lifecycle(NamedTuple):
 
 
 class RunRecord(NamedTuple):
-    """A run as stored. `timeout` bounds the leased time, `deadline` is a moment; `metadata` is the text of a JSON object."""
+    """A run as stored. `timeout` bounds the leased time, `deadline` is a moment; `metadata` is the text of a JSON
+    object.
+    """
 
     id: str
     tenant: str

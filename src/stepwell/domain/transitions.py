@@ -1,11 +1,14 @@
-"""What may happen to a run: pure functions from what is stored and a cause to what is stored next and the facts that say so.
+"""What may happen to a run: pure functions from what is stored and a cause to what is stored next and the facts that
+say so.
 
-Both stores call these inside the transaction that holds the run's row, so the rules exist once. A `Change` is the new lifecycle and
-its events, in order; `number` gives the events their sequence numbers. The table in the design's appendix B is the test.
+Both stores call these inside the transaction that holds the run's row, so the rules exist once. A `Change` is the new
+lifecycle and its events, in order; `number` gives the events their sequence numbers. The table in the design's
+appendix B is the test.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from stepwell.domain import event
@@ -58,7 +61,13 @@ class Change(NamedTuple):
 
 
 def number(before: Lifecycle, change: Change, now: int) -> tuple[Lifecycle, list[Entry]]:
-    """Give the facts the numbers that follow the run's last one, and the lifecycle the number it ends with."""
+    """Give the facts the numbers that follow the run's last one, and the lifecycle the number it ends with and its
+    time.
+
+    A change that changes nothing leaves the time as well.
+    """
+    if change.life is before and not change.drafts:
+        return before, []
     seq = before.seq
     entries = [
         Entry(seq + n, now, draft.kind, draft.step, draft.node, draft.data) for n, draft in enumerate(change.drafts, 1)
@@ -85,16 +94,23 @@ def submit(
     now: int,
 ) -> Change:
     """A run enters the queue. `input_field` is one member of a JSON object: `Payload.field("input")`."""
-    told = dumps({"agent": agent, "version": version} | ({} if trigger is None else {"trigger": trigger}))
-    data = f'{told[:-1]},{input_field},"priority":{priority},"available_at":{available_at}}}'
+    data = f'{_door(agent, version, trigger)},{input_field},"priority":{priority},"available_at":{available_at}}}'
     return Change(queued(available_at, now), (Draft(event.RUN_QUEUED, data),))
+
+
+@lru_cache(maxsize=256)
+def _door(agent: str, version: str, trigger: str | None) -> str:
+    """How the data of `run.queued` begins: the same for all runs that come in through one door."""
+    return dumps({"agent": agent, "version": version} | ({} if trigger is None else {"trigger": trigger}))[:-1]
 
 
 # ---------------------------------------------------------------- claims
 
 
 def overdue(life: Lifecycle, *, timeout: int, deadline: int | None, now: int) -> str | None:
-    """The limit that a run which nobody executes has passed, if any. A running one is its worker's to end until the deadline."""
+    """The limit that a run which nobody executes has passed, if any. A running one is its worker's to end until the
+    deadline.
+    """
     if life.ended:
         return None
     if deadline is not None and now >= deadline:
@@ -105,7 +121,10 @@ def overdue(life: Lifecycle, *, timeout: int, deadline: int | None, now: int) ->
 
 
 def claim(life: Lifecycle, *, worker: str, cause: ClaimCause, now: int) -> Change:
-    """A worker takes the run, or the losses are too many and it ends here. Due, lost or expired is for the store to establish."""
+    """A worker takes the run, or the losses are too many and it ends here. Due, lost or expired is for the store to
+    establish.
+    """
+    _refuse_ended(life)
     if cause == "due":
         return _start(life, worker, now, "woken" if life.status == WAITING else "queued")
     charged = life._replace(leased=life.leased + max(0, life.updated_at - life.claimed_at))
@@ -117,9 +136,7 @@ def claim(life: Lifecycle, *, worker: str, cause: ClaimCause, now: int) -> Chang
 
 
 def _claim_lost(life: Lifecycle, worker: str, now: int) -> Change:
-    told = Draft(
-        event.RUN_LOST, dumps({"attempt": life.attempt, "worker": life.worker, "losses": life.losses + 1})
-    )
+    told = Draft(event.RUN_LOST, dumps({"attempt": life.attempt, "worker": life.worker, "losses": life.losses + 1}))
     lost = life._replace(lost=life.lost + 1, losses=life.losses + 1)
     if lost.losses >= MAX_CONSECUTIVE_LOSSES or _too_many(lost):
         return _dead(lost, now, told, f"its worker died {lost.losses} times in a row without progress")
@@ -139,7 +156,9 @@ def _claim_expired(life: Lifecycle, worker: str, now: int) -> Change:
 
 
 def _take_away(life: Lifecycle) -> Lifecycle:
-    """A pause that was asked for takes effect when the worker is lost; the fence grows, since the lease was not given back."""
+    """A pause that was asked for takes effect when the worker is lost; the fence grows, since the lease was not given
+    back.
+    """
     return _set_aside(life, PAUSED)._replace(fence=life.fence + 1)
 
 
@@ -159,11 +178,15 @@ def _start(life: Lifecycle, worker: str, now: int, cause: str) -> Change:
         claimed_at=now,
         attempt=attempt,
     )
+    holder = f'"fence":{running.fence},"worker":{_text(worker)}'
     if attempt != life.attempt:
-        draft = Draft(event.RUN_STARTED, dumps({"attempt": attempt, "fence": running.fence, "worker": worker}))
+        draft = Draft(event.RUN_STARTED, f'{{"attempt":{attempt},{holder}}}')
     else:
-        draft = Draft(event.RUN_RESUMED, dumps({"fence": running.fence, "worker": worker, "cause": cause}))
+        draft = Draft(event.RUN_RESUMED, f'{{{holder},"cause":{_text(cause)}}}')
     return Change(running, (draft,))
+
+
+_text = lru_cache(maxsize=256)(dumps)
 
 
 def _dead(life: Lifecycle, now: int, told: Draft | None, why: str) -> Change:
@@ -187,12 +210,15 @@ def refusal(life: Lifecycle, fence: int) -> str | None:
 
 
 def commit(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
-    """Apply one write of the lease holder. Raises `LeaseLost` when the fence is not the current one, and changes nothing then."""
+    """Apply one write of the lease holder; one that had landed changes nothing again, also when it gave the lease back.
+
+    Raises `LeaseLost` when the fence is not the current one or the lease was given back, and changes nothing then.
+    """
+    if life.fence == fence and write.number <= life.commit_no:
+        return Change(life, ())  # it had landed, only its answer was lost
     why = refusal(life, fence)
     if why is not None:
         raise LeaseLost(f"a write with fence {fence} was refused: {why}", hint="nothing was written")
-    if write.number <= life.commit_no:
-        return Change(life, ())  # it had landed, only its answer was lost
     noted = life._replace(commit_no=write.number, losses=0)
     if write.outcome is None:
         return Change(noted, write.drafts)
@@ -201,7 +227,9 @@ def commit(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
 
 
 def settle(life: Lifecycle, outcome: Outcome, now: int) -> Change:
-    """How an attempt stops. A cancel that was asked for wins over everything but a return; a pause over everything but an end."""
+    """How an attempt stops. A cancel that was asked for wins over everything but a return; a pause over everything but
+    an end.
+    """
     if life.cancelling and not isinstance(outcome, (Succeeded, Cancelled)):
         return _end(life, now, CANCELLED, "cancelled", event.RUN_CANCELLED, '{"by":"request"}')
     match outcome:
@@ -230,7 +258,9 @@ def settle(life: Lifecycle, outcome: Outcome, now: int) -> Change:
 
 
 def _retry(life: Lifecycle, error: ErrorInfo, available_at: int) -> Change:
-    told = Draft(event.RUN_RETRYING, f'{{"attempt":{life.attempt},"error":{error.text()},"available_at":{available_at}}}')
+    told = Draft(
+        event.RUN_RETRYING, f'{{"attempt":{life.attempt},"error":{error.text()},"available_at":{available_at}}}'
+    )
     failed = life._replace(status=QUEUED, reason=error.code, available_at=available_at, errors=life.errors + 1)
     return _release(failed, told)
 
@@ -248,18 +278,18 @@ def _set_aside(life: Lifecycle, why: str) -> Lifecycle:
 
 def _held_draft(held: Held) -> Draft:
     rest = f",{held.detail[1:]}" if held.detail != "{}" else "}"
-    return Draft(event.RUN_HELD, f'{dumps({"why": held.why, "by": held.by})[:-1]}{rest}')
+    return Draft(event.RUN_HELD, f"{dumps({'why': held.why, 'by': held.by})[:-1]}{rest}")
 
 
 def _end(life: Lifecycle, now: int, status: str, reason: str | None, kind: str, data: str) -> Change:
-    ended = life._replace(
-        status=status, reason=reason, hold=None, worker=None, cancelling=0, pausing=0, ended_at=now
-    )
+    ended = life._replace(status=status, reason=reason, hold=None, worker=None, cancelling=0, pausing=0, ended_at=now)
     return Change(ended, (Draft(kind, data),))
 
 
 def _force_end(life: Lifecycle, now: int, status: str, reason: str | None, kind: str, data: str) -> Change:
-    """An end that is not the lease holder's: the fence grows, so that whoever still believes to hold the run learns it."""
+    """An end that is not the lease holder's: the fence grows, so that whoever still believes to hold the run learns
+    it.
+    """
     return _end(life._replace(fence=life.fence + 1), now, status, reason, kind, data)
 
 
@@ -268,13 +298,14 @@ def _force_end(life: Lifecycle, now: int, status: str, reason: str | None, kind:
 
 def time_out(life: Lifecycle, limit: str, now: int) -> Change:
     """The run passed a limit: it ends, whoever held it."""
+    _refuse_ended(life)
     return _force_end(life, now, TIMED_OUT, limit, event.RUN_TIMED_OUT, dumps({"limit": limit}))
 
 
 def cancel(
     life: Lifecycle, *, by: str, reason: str | None, has_hook: bool, now: int
 ) -> tuple[Change | None, CancelAnswer]:
-    """Ask for an end. What nobody executes ends at once, unless it ever started and has a clean-up hook to run first."""
+    """Ask for an end. What nobody executes ends at once, unless it ever started and has a clean-up hook to run."""
     if life.ended:
         return None, "already_ended"
     told = Draft(event.RUN_CANCELLING, dumps({"by": by, "reason": reason}))
@@ -292,9 +323,12 @@ def cancel(
 
 
 def pause(life: Lifecycle, *, by: str, now: int) -> Change | None:
-    """Set the run aside: at once when nobody executes it, else at its next step boundary. Nothing when it is aside already."""
+    """Set the run aside: at once when nobody executes it, else at its next step boundary.
+
+    Nothing when it is aside already, or when a cancel was asked for, which wins.
+    """
     _refuse_ended(life)
-    if life.hold is not None or life.pausing:
+    if life.hold is not None or life.pausing or life.cancelling:
         return None
     if life.status == RUNNING:
         return Change(life._replace(pausing=1), ())
@@ -302,12 +336,12 @@ def pause(life: Lifecycle, *, by: str, now: int) -> Change | None:
 
 
 def resume(life: Lifecycle, *, by: str, drafts: tuple[Draft, ...], verdict: str | None, now: int) -> Change:
-    """Lift the hold, with the facts that settle a doubt in front. The run is due at once, or waits on if waits are open."""
+    """Lift the hold, with the facts that settle a doubt in front. The run is due at once, or waits on if waits are
+    open.
+    """
     _refuse_ended(life)
     if life.hold is None:
-        raise Conflict(
-            f"the run is {life.shown}, not held", code="run.not_held", hint="only a held run can be resumed"
-        )
+        raise Conflict(f"the run is {life.shown}, not held", code="run.not_held", hint="only a held run can be resumed")
     if (verdict is not None) != (life.hold == IN_DOUBT):
         raise Conflict(
             f"the run is held as {life.hold}" + ("" if verdict else " and needs a verdict"),

@@ -145,7 +145,7 @@ def _check_array(value: list[object], trail: Trail, room: int) -> None:
 def _bad_key(key: object, trail: Trail) -> InvalidValue:
     here = place((trail, key))
     return InvalidValue(
-        f"{here} has a key of type {type(key).__qualname__}, and keys of JSON objects are text",
+        f"the key of {here} is of type {type(key).__qualname__}, and keys of JSON objects are text",
         path=here,
         code="value.key",
         hint="use str keys",
@@ -253,8 +253,8 @@ def loads(text: str | bytes, *, what: str = "value", max_depth: int = MAX_DEPTH)
     try:
         value = _parse(text if isinstance(text, str) else text.decode())
     except json.JSONDecodeError as error:
-        reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
-        raise InvalidValue(f"{what} is not JSON: {reason}", path=what, code="value.json") from None
+        reason = f"{what} is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        raise InvalidValue(reason, path=what, code="value.json") from None
     except UnicodeDecodeError as error:
         raise InvalidValue(f"{what} is not UTF-8: byte {error.start} is wrong", path=what, code="value.json") from None
     except RecursionError:  # nested so deep that parsing gave up; the place is unknown

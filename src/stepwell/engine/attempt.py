@@ -5,12 +5,13 @@ Shared by everything that acts for the agent during the attempt. All writes of a
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from stepwell.domain.errors import LeaseLost, StoreError
-from stepwell.domain.event import Draft
+from stepwell.domain.event import ARTIFACT_SAVED, Draft
 from stepwell.domain.outcome import Commit, Held, Outcome, Payload
 from stepwell.domain.run import DIVERGED
 from stepwell.domain.values import dumps
@@ -50,6 +51,7 @@ class Attempt:
         "_number",
         "_pending",
         "_replay",
+        "artifacts",
         "claimed_elapsed",
         "clock",
         "deps",
@@ -90,7 +92,11 @@ class Attempt:
         self.restored = False
         self.touched = False
         self.claimed_elapsed = clock.elapsed()
+        self.artifacts: dict[str, dict[str, Any]] = {}
         self._replay = Replay(claim.journal)
+        for entry in claim.journal:
+            if entry.kind == ARTIFACT_SAVED:
+                self.saw_artifact(json.loads(entry.data))
         self._number = 0
         self._pending: list[Draft] = []
 
@@ -149,6 +155,10 @@ class Attempt:
     def diverged(self, difference: Diverged) -> AttemptStopped:
         """Hold the run: the program is not the one that wrote the journal."""
         return self.end(Held(DIVERGED, "replay", dumps(difference.detail)))
+
+    def saw_artifact(self, facts: dict[str, Any]) -> None:
+        """The run keeps this file now; of equal names the newest counts."""
+        self.artifacts[facts["name"]] = facts
 
     # ------------------------------------------------------------ writing
 

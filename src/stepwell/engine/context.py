@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import mimetypes
 from collections.abc import Callable, Coroutine, Iterable, MutableMapping
@@ -238,6 +239,7 @@ class RunContext:
         _artifact_kept()
         facts = {"artifact": ref, "name": name, "media_type": media_type, "size": len(raw)}
         await self._attempt.commit(Draft(event.ARTIFACT_SAVED, values.dumps(facts), place))
+        self._attempt.saw_artifact(facts)
 
     # ------------------------------------------------------------ saved state
 
@@ -273,7 +275,7 @@ class RunContext:
         entry = self._attempt.replay.checkpoint
         if entry is None:
             return None
-        text = await self._attempt.read_payload(values.loads(entry.data), "state")
+        text = await self._attempt.read_payload(json.loads(entry.data), "state")
         return codec_for(type).decode(text, "the saved state")
 
     # ------------------------------------------------------------ scopes

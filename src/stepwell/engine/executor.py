@@ -6,18 +6,19 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from stepwell.domain.errors import Fail, StepwellError
 from stepwell.domain.event import Entry, to_datetime
 from stepwell.domain.outcome import Failed, HandedBack, Outcome, Retrying, Succeeded, TimedOut
 from stepwell.domain.retry import jitter, seconds
+from stepwell.domain.run import RunRecord
 from stepwell.domain.transitions import RUN_TIMEOUT
 from stepwell.engine.attempt import Attempt, AttemptStopped, Lost
 from stepwell.engine.context import RunContext
 from stepwell.engine.failure import describe_error
 from stepwell.engine.offload import Offload
-from stepwell.ports.context import RunInfo
+from stepwell.ports.context import Context, RunInfo
 from stepwell.ports.crash_point import CrashPoint
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ _log = logging.getLogger("stepwell.engine")
 _claimed = CrashPoint("executor.after_claim")
 _returned = CrashPoint("executor.after_agent")
 _ended = CrashPoint("executor.after_outcome")
+
+
+class Ending(NamedTuple):
+    """How a run succeeded: the run as it was claimed, its output's JSON text, and the data of its `artifact.saved` events."""
+
+    run: RunRecord
+    output: str
+    artifacts: tuple[dict[str, Any], ...]
 
 
 class Executor:
@@ -70,17 +79,23 @@ class Executor:
             observer=self._observer,
         )
 
-    async def execute(self, attempt: Attempt, journal: list[Entry], input_text: str | None) -> None:
-        """Run the attempt to its outcome and write it. `input_text` spares reading the input from the journal."""
+    async def execute(self, attempt: Attempt, journal: list[Entry], input_text: str | None) -> Ending | None:
+        """Run the attempt to its outcome and write it. `input_text` spares reading the input from the journal.
+
+        Returns how the run ended when it succeeded with an output that is inline, so that a caller in this process need not read it back.
+        """
         _claimed()
         runnable = self._runnables[attempt.record.agent]
         stop = await self._run(attempt, runnable, journal, input_text)
         _returned()
         if isinstance(stop, Lost):
             _log.warning("run %s: the lease was lost, nothing more is written", attempt.record.id)
-            return
-        await attempt.finish(stop)
+            return None
+        written = await attempt.finish(stop)
         _ended()
+        if not written or not isinstance(stop, Succeeded) or stop.output.text is None:
+            return None
+        return Ending(attempt.record, stop.output.text, tuple(attempt.artifacts.values()))
 
     async def _run(
         self, attempt: Attempt, runnable: Runnable, journal: list[Entry], input_text: str | None
@@ -114,7 +129,7 @@ class Executor:
         task = asyncio.current_task()
         assert task is not None
         scope = ctx.enter(task)
-        result = await runnable.run(ctx, runnable.decode_input(input_text))
+        result = await runnable.run(cast("Context[Any]", ctx), runnable.decode_input(input_text))
         attempt.check()
         attempt.expect_end(scope.path, scope.position)
         return result

@@ -58,7 +58,7 @@ class Submitter:
             return result
         try:
             result = await self._store.submit(submission._replace(start_on=slot))
-        except BaseException:
+        except BaseException:  # also when the caller is cancelled: the slot must not stay reserved
             worker.withdraw_slot()
             raise
         _submitted()

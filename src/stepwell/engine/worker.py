@@ -20,7 +20,7 @@ from stepwell.domain.outcome import Commit, HandedBack, Outcome, TimedOut
 from stepwell.domain.run import Lease
 from stepwell.domain.transitions import RUN_TIMEOUT
 from stepwell.engine.attempt import LOST, Attempt
-from stepwell.engine.executor import Executor
+from stepwell.engine.executor import Ending, Executor
 from stepwell.engine.heartbeat import Heart
 from stepwell.ports.notifier import QUEUE
 from stepwell.ports.store import Claim, ClaimRequest, Heartbeat, WorkerInfo
@@ -49,7 +49,7 @@ class _Holding:
     """A run in this worker's hands: its attempt and the task that executes it."""
 
     attempt: Attempt
-    task: asyncio.Task[None]
+    task: asyncio.Task[Ending | None]
 
 
 class Worker:
@@ -209,7 +209,7 @@ class Worker:
         self._idle.clear()
         task.add_done_callback(lambda task: self._ended(run_id, task))
 
-    def _ended(self, run_id: str, task: asyncio.Task[None]) -> None:
+    def _ended(self, run_id: str, task: asyncio.Task[Ending | None]) -> None:
         holding = self._held.get(run_id)
         if holding is not None and holding.task is task:
             del self._held[run_id]
@@ -234,6 +234,15 @@ class Worker:
             self._refill = None
         if self._listener is not None:
             self._listener.wake()
+
+    async def ending(self, run_id: str) -> Ending | None:
+        """Wait until this worker stops executing the run, if it does; how it succeeded, if it did so here and now."""
+        holding = self._held.get(run_id)
+        if holding is None:
+            return None
+        await asyncio.wait([holding.task])
+        failed = holding.task.cancelled() or holding.task.exception() is not None
+        return None if failed else holding.task.result()
 
     async def idle(self) -> None:
         """Return when nothing is being executed."""

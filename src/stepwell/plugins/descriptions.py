@@ -20,7 +20,7 @@ from stepwell.plugins.importing import shown
 
 @dataclass(frozen=True, slots=True)
 class AgentDescription:
-    """An agent as declared. `place` is `file:line`; `input` is the annotation, `None` without one; `timeout` is in
+    """An agent as declared. `place` is `file:line`; `input` and `output` are annotations; `timeout` is in
     seconds.
     """
 
@@ -30,6 +30,7 @@ class AgentDescription:
     place: str
     takes_input: bool
     input: Any
+    output: Any
     input_schema: Mapping[str, Any]
     output_schema: Mapping[str, Any]
     retry: Retry | None
@@ -54,6 +55,7 @@ def describe(agent: Agent[Any, Any]) -> AgentDescription:
         place=_place(agent),
         takes_input=runnable.takes_input,
         input=runnable.input_annotation,
+        output=runnable.output_annotation,
         input_schema=schema(runnable.input_annotation),
         output_schema=schema(runnable.output_annotation),
         retry=agent.retry,

@@ -8,8 +8,9 @@ from typing import Protocol
 class Clock(Protocol):
     """The time, and a way to wait.
 
-    `now` is for people and timers: microseconds since the epoch, UTC; it may jump. `elapsed` is for leases and durations: seconds on a
-    scale that never jumps and, where the system offers it, counts time asleep (CLOCK_BOOTTIME); only differences mean anything.
+    `now` is for people and timers: microseconds since the epoch, UTC; it may jump. `elapsed` is for leases and
+    durations: seconds on a scale that never jumps and, where the system offers it, counts time asleep
+    (CLOCK_BOOTTIME); only differences mean anything.
     """
 
     def now(self) -> int: ...

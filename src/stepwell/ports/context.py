@@ -13,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, overload
 from uuid import UUID
 
-from typing_extensions import TypeVar, TypeVarTuple, Unpack
+from typing_extensions import TypeVar, TypeVarTuple
 
 from stepwell.domain.errors import Seconds
 from stepwell.domain.retry import Retry
@@ -49,9 +49,9 @@ class RunInfo:
 class StepContext(Generic[D]):
     """What a step may ask for, by annotating its first parameter with this type. There is no step inside a step.
 
-    `idempotency_key` is the same on every try of this very step, in whatever process: hand it to the service that you call, so that
-    a second try has no second effect. `attempt` is the number of this try, starting at 1, one more with every try that ended in an
-    error. `deps` is what the app's lifespan yielded. `log` carries the run's id.
+    `idempotency_key` is the same on every try of this very step, in whatever process: hand it to the service that you
+    call, so that a second try has no second effect. `attempt` is the number of this try, starting at 1, one more with
+    every try that ended in an error. `deps` is what the app's lifespan yielded. `log` carries the run's id.
     """
 
     __slots__ = ("attempt", "deps", "idempotency_key", "log", "run")
@@ -67,9 +67,10 @@ class StepContext(Generic[D]):
 class Context(Protocol[D]):
     """What an agent does through its run. Verbs are remembered: done once, and given back on every later attempt.
 
-    An agent function starts from the top on every attempt. What it awaits through the context is not done again but recalled, in the
-    order of the program; **code between those calls may run again**. Positioned calls belong to the task that opened their scope:
-    to do several things at once use `gather` or `map`, each of whose branches is a scope of its own.
+    An agent function starts from the top on every attempt. What it awaits through the context is not done again but
+    recalled, in the order of the program; **code between those calls may run again**. Positioned calls belong to the
+    task that opened their scope: to do several things at once use `gather` or `map`, each of whose branches is a scope
+    of its own.
     """
 
     @property
@@ -106,65 +107,78 @@ class Context(Protocol[D]):
         ...
 
     def patched(self, id: str, /) -> bool:
-        """Mark an intended change of the program. True where the change applies, false in runs that passed this place before it.
+        """Mark an intended change of the program. True where the change applies, false in runs that passed this place
+        before it.
 
-        Runs that reach the mark for the first time are recorded as changed and stay so; runs whose journal goes on after this place
-        without the mark keep to the old branch.
+        Runs that reach the mark for the first time are recorded as changed and stay so; runs whose journal goes on
+        after this place without the mark keep to the old branch.
         """
         ...
 
     @overload
     async def step(
         self,
-        fn: Callable[[StepContext[D], Unpack[Ts]], Coroutine[Any, Any, R]],
+        fn: Callable[[StepContext[D], *Ts], Coroutine[Any, Any, R]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         name: str | None = None,
         key: str | None = None,
         timeout: Seconds | None = None,
         retry: Retry | None = None,
-        in_doubt: InDoubt | Callable[[StepContext[D], Unpack[Ts]], Awaitable[R | None]] = "rerun",
+        in_doubt: InDoubt | Callable[[StepContext[D], *Ts], Awaitable[R | None]] = "rerun",
     ) -> R: ...
     @overload
     async def step(
         self,
-        fn: Callable[[Unpack[Ts]], Coroutine[Any, Any, R]],
+        fn: Callable[[*Ts], Coroutine[Any, Any, R]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         name: str | None = None,
         key: str | None = None,
         timeout: Seconds | None = None,
         retry: Retry | None = None,
-        in_doubt: InDoubt | Callable[[Unpack[Ts]], Awaitable[R | None]] = "rerun",
+        in_doubt: InDoubt | Callable[[*Ts], Awaitable[R | None]] = "rerun",
     ) -> R: ...
     @overload
     async def step(
         self,
-        fn: Callable[[Unpack[Ts]], R],
+        fn: Callable[[*Ts], R],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         name: str | None = None,
         key: str | None = None,
         timeout: Seconds | None = None,
         retry: Retry | None = None,
-        in_doubt: InDoubt | Callable[[Unpack[Ts]], R | None] = "rerun",
+        in_doubt: InDoubt | Callable[[*Ts], R | None] = "rerun",
         run_in: RunIn = "thread",
     ) -> R: ...
-    async def step(self, fn: Any, /, *args: Any, **options: Any) -> Any:
+    async def step(
+        self,
+        fn: Any,
+        /,
+        *args: Any,
+        name: str | None = None,
+        key: str | None = None,
+        timeout: Seconds | None = None,
+        retry: Retry | None = None,
+        in_doubt: Any = "rerun",
+        run_in: RunIn = "thread",
+    ) -> Any:
         """Call `fn(*args)` once and remember its result; on later attempts give the remembered result back.
 
-        `fn` is a coroutine function, or a plain function that runs off the event loop: in a thread, or with `run_in="process"` in a
-        spawned interpreter that is killed at the timeout. Arguments and result are data. The result is typed by the function's
-        return annotation, and is what was stored, also the first time.
+        `fn` is a coroutine function, or a plain function that runs off the event loop: in a thread, or with
+        `run_in="process"` in a spawned interpreter that is killed at the timeout. Arguments and result are data. The
+        result is typed by the function's return annotation, and is what was stored, also the first time.
 
-        `name` (default: the function's) and the place identify the step; with `key` the name and the key do, and the order is free.
-        `timeout` bounds one try (seconds or timedelta; default none). `retry` tries again after errors (default: no).
-        `in_doubt` says what happens when a try may have had its effect but has no record, after a crash, a timeout or an error:
-        `"rerun"` (default) tries again, a function of the same arguments finds out (it returns the result, or raises `NotExecuted`, or
-        returns `None` where the step never does), `"fail"` holds the run until a person resumes it.
+        `name` (default: the function's) and the place identify the step; with `key` the name and the key do, and the
+        order is free. `timeout` bounds one try (seconds or timedelta; default none). `retry` tries again after errors
+        (default: no). `in_doubt` says what happens when a try may have had its effect but has no record, after a
+        crash, a timeout or an error: `"rerun"` (default) tries again, a function of the same arguments finds out (it
+        returns the result, or raises `NotExecuted`, or returns `None` where the step never does), `"fail"` holds the
+        run until a person resumes it.
 
-        Raises `StepFailed` when the step failed for good, `InvalidValue` when an argument or the result is not data, `Misuse` when
-        called from a task that the scope did not start.
+        Raises `StepFailed` when the step failed for good, `InvalidValue` when an argument or the result is not data,
+        `Misuse` when called from a task that the scope did not start.
         """
         ...
 
@@ -190,11 +204,20 @@ class Context(Protocol[D]):
         key: Callable[[E], str] | None = None,
         limit: int | None = None,
     ) -> list[R]: ...
-    async def map(self, fn: Any, items: Any, /, **options: Any) -> Any:
+    async def map(
+        self,
+        fn: Any,
+        items: Iterable[Any],
+        /,
+        *,
+        name: str | None = None,
+        key: Callable[[Any], str] | None = None,
+        limit: int | None = None,
+    ) -> Any:
         """One step per item, at most `limit` at once (default: all), results in the order of the items.
 
-        With `key` each item's step is remembered under `key(item)`, whatever the order of the items; keys must differ. All steps end
-        before the first failure, in the order of the items, is raised.
+        With `key` each item's step is remembered under `key(item)`, whatever the order of the items; keys must differ.
+        All steps end before the first failure, in the order of the items, is raised.
         """
         ...
 
@@ -205,28 +228,35 @@ class Context(Protocol[D]):
     async def gather(self, *branches: Any) -> Any:
         """Run coroutines at once, each in a scope of its own, numbered in argument order.
 
-        Two branches give a tuple, any other number a list. All branches end before the first error, in argument order, is raised:
-        which error it is does not depend on timing.
+        Two branches give a tuple, any other number a list. All branches end before the first error, in argument order,
+        is raised: which error it is does not depend on timing.
         """
         ...
 
     async def emit(self, name: str, data: Json = None, /) -> None:
-        """Append the event `custom.<name>` with JSON data (an object, or any value, which then stands under `value`), once."""
+        """Append the event `custom.<name>` with JSON data (an object, or any value, which then stands under `value`),
+        once.
+        """
         ...
 
     async def artifact(self, name: str, content: str | bytes, /, *, media_type: str | None = None) -> None:
-        """Keep a file with the run, once: at most 64 MiB, text as UTF-8. The media type is guessed from the name when not given."""
+        """Keep a file with the run, once: at most 64 MiB, text as UTF-8. The media type is guessed from the name when
+        not given.
+        """
         ...
 
     async def checkpoint(self, state: Json, /) -> None:
-        """Save `state` and begin a new numbering: later attempts need not repeat, and do not expect, positioned calls made before.
+        """Save `state` and begin a new numbering: later attempts need not repeat, and do not expect, positioned calls
+        made before.
 
         The agent must begin with `restore`, and go on from what it gives. Steps with a `key` stay remembered.
         """
         ...
 
     async def restore(self, type: type[T], /) -> T | None:
-        """The last state saved by `checkpoint`, as `type`, or `None`. Must be the agent's first call through the context."""
+        """The last state saved by `checkpoint`, as `type`, or `None`. Must be the agent's first call through the
+        context.
+        """
         ...
 
 

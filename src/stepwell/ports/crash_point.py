@@ -1,6 +1,7 @@
 """Named points at which a test may kill, stop or fail the process. Inert unless a test installs a hook.
 
-A point is declared once, where it is passed, so that the set of names is known and each can be held against its kill test.
+A point is declared once, where it is passed, so that the set of names is known and each can be held against its kill
+test.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def declared() -> frozenset[str]:
 
 
 def install(hook: Callable[[str], None] | None) -> None:
-    """Call `hook` with the name of every point that is passed from now on; `None` makes the points inert again. For tests."""
+    """Call `hook` with the name of every point that is passed from now on; `None` makes the points inert again. For
+    tests.
+    """
     global _hook  # one hook for the process: the points themselves must cost nothing in production
     _hook = hook

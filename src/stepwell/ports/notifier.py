@@ -30,6 +30,8 @@ class Listener(Protocol):
 
 
 class Notifier(Protocol):
-    """Makes listeners. Hints come from this process at once; from others as the store can, within its poll at the latest."""
+    """Makes listeners. Hints come from this process at once; from others as the store can, within its poll at the
+    latest.
+    """
 
     def listen(self, topic: str) -> Listener: ...

@@ -11,7 +11,8 @@ from stepwell.ports.context import Context
 class Runnable(Protocol):
     """An agent as the engine sees it. Values cross this border as JSON text; the runnable knows their types.
 
-    `timeout` is the leased time in microseconds that a run may use in all; `retry` decides what an exception of the agent means.
+    `timeout` is the leased time in microseconds that a run may use in all; `retry` decides what an exception of the
+    agent means.
     """
 
     @property
@@ -27,7 +28,9 @@ class Runnable(Protocol):
     def timeout(self) -> int: ...
 
     def encode_input(self, value: Any) -> str:
-        """The JSON text of what a caller gives as input: a typed value or plain data. Raises `InvalidInput`, naming the field."""
+        """The JSON text of what a caller gives as input: a typed value or plain data. Raises `InvalidInput`, naming
+        the field.
+        """
         ...
 
     def decode_input(self, text: str) -> Any:

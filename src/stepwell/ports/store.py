@@ -1,10 +1,12 @@
-"""The store: the one place where the truth lives. Queue, journal, workers, values and queries, as one technology offers them.
+"""The store: the one place where the truth lives. Queue, journal, workers, values and queries, as one technology
+offers them.
 
-Every method that changes something is one atomic write: it happened wholly, durably and visibly to every later read when the call
-returns, or not at all when it raises. The conditions listed at each method are what the conformance suite tests.
+Every method that changes something is one atomic write: it happened wholly, durably and visibly to every later read
+when the call returns, or not at all when it raises. The conditions listed at each method are what the conformance
+suite tests.
 
-Raises, everywhere: `StoreUnavailable` (busy, unreachable; `StoreFull` when no space is left) and `StoreUnusable` (damaged, or newer than
-this code). Times are microseconds since the epoch; the store asks its own clock for "now".
+Raises, everywhere: `StoreUnavailable` (busy, unreachable; `StoreFull` when no space is left) and `StoreUnusable`
+(damaged, or newer than this code). Times are microseconds since the epoch; the store asks its own clock for "now".
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A process that claims and executes. `heartbeat_at` is when it last extended its leases; `running` counts its runs."""
+    """A process that claims and executes. `heartbeat_at` is when it last extended its leases; `running` counts its
+    runs.
+    """
 
     id: str
     host: str
@@ -45,8 +49,9 @@ class WorkerInfo:
 class Submission(NamedTuple):
     """A run to be. `input_digest` identifies the input for the comparison of equal idempotency keys.
 
-    With `start_on`, the named worker offers a free slot: the run starts there in the same write, if it is due at once and nothing
-    claimable for the same agent is ahead of it. `queue_bound` is the largest number of queued runs at which another is accepted.
+    With `start_on`, the named worker offers a free slot: the run starts there in the same write, if it is due at once
+    and nothing claimable for the same agent is ahead of it. `queue_bound` is the largest number of queued runs at
+    which another is accepted.
     """
 
     id: str
@@ -70,7 +75,9 @@ class Submission(NamedTuple):
 
 
 class Submitted(NamedTuple):
-    """The run that exists now. `created` is false when the idempotency key named an earlier one; `lease` is set when it was started."""
+    """The run that exists now. `created` is false when the idempotency key named an earlier one; `lease` is set when
+    it was started.
+    """
 
     run: RunRecord
     created: bool
@@ -79,7 +86,7 @@ class Submitted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """Which runs a worker would take: at most `limit`, of these agents; of these very runs only, when `only` is given."""
+    """Which runs a worker would take: at most `limit`, of these agents; only these very runs, when `only` is given."""
 
     worker: str
     limit: int
@@ -96,7 +103,9 @@ class Claim(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """What a claim gave. `next_due_at` is when the next run that these agents serve becomes due by itself, if any is known."""
+    """What a claim gave. `next_due_at` is when the next run that these agents serve becomes due by itself, if any is
+    known.
+    """
 
     taken: list[Claim]
     next_due_at: int | None
@@ -124,7 +133,9 @@ class Heartbeat(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunQuery:
-    """A listing, newest first. `status` is what people see (holds included); `before` is the id after which the page goes on."""
+    """A listing, newest first. `status` is what people see (holds included); `before` is the id after which the page
+    goes on.
+    """
 
     tenant: str = DEFAULT_TENANT
     status: str | None = None
@@ -139,7 +150,7 @@ class RunQuery:
 
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """What `doctor` shows: where the store is, what it runs on, how many runs have each status, and what looks wrong."""
+    """What `doctor` shows: where the store is, what it runs on, how many runs have each status, what looks wrong."""
 
     url: str
     version: str
@@ -153,14 +164,18 @@ class StoreReport:
 class Store(Protocol):
     """The contract. An instance serves one process; `open` before use, `close` after; both may be called twice."""
 
-    capabilities: Capabilities
-    notifier: Notifier
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def notifier(self) -> Notifier: ...
 
     async def open(self) -> None:
         """Make the store usable, creating or migrating what is missing.
 
         * Starts nothing and leaves nothing behind when it fails.
-        * Refuses a schema newer than this code, a damaged file and a place that cannot be written, each with the reason, untouched.
+        * Refuses a schema newer than this code, a damaged file and a place that cannot be written, each with the
+          reason, untouched.
         """
         ...
 
@@ -175,18 +190,21 @@ class Store(Protocol):
 
         * One (tenant, agent, key) makes one run, whoever races. The same key with another input digest: `Conflict`
           (`idempotency.conflict`), and the first run is untouched.
-        * `Busy` (`queue.full`) when the queue holds `queue_bound` runs; the bound is checked within a second, not to the run.
+        * `Busy` (`queue.full`) when the queue holds `queue_bound` runs; the bound is checked within a second, not to
+          the run.
         * With `start_on`: also started there, in the same write, under the condition named at `Submission`.
         """
         ...
 
     async def claim(self, request: ClaimRequest) -> Claims:
-        """Give the worker up to `limit` runs, in this order of preference: lost ones, then due ones by their place in the queue.
+        """Give the worker up to `limit` runs, in this order of preference: lost ones, then due ones by their place in
+        the queue.
 
         * Due: status queued or waiting, `available_at` has passed, not held. Never the same run to two workers.
         * Lost: running, and its worker is proven dead (at once) or its lease has run out (without proof).
         * Runs past a limit are ended in the same write, whether served by this worker or not; they are not returned.
-        * What is given back satisfies `transitions.claim`; a run whose losses are used up ends dead and is not returned.
+        * What is given back satisfies `transitions.claim`; a run whose losses are used up ends dead and is not
+          returned.
         * Nothing to claim costs no write.
         """
         ...
@@ -196,7 +214,7 @@ class Store(Protocol):
 
         * A fence that is not the current one, or a run that is not running: `LeaseLost`, and nothing is written.
         * Writes of one lease are applied in the order of the calls; one that is refused harms no other.
-        * The same `number` twice is written once.
+        * The same `number` twice is written once, and acknowledged again, also when it gave the lease back.
         """
         ...
 
@@ -205,18 +223,23 @@ class Store(Protocol):
     ) -> RunRecord:
         """Lift a hold, appending `drafts` in front of `run.released`.
 
-        `Conflict` (`run.changed`) when the run's last event is no longer `at_seq`; `NotFound`; what `transitions.resume` raises.
+        `Conflict` (`run.changed`) when the run's last event is no longer `at_seq`; `NotFound`; what
+        `transitions.resume` raises.
         """
         ...
 
     # ------------------------------------------------------------ workers
 
     async def open_worker(self, worker: WorkerInfo, *, lease_seconds: float) -> None:
-        """Register a worker and hold a proof of its life that ends with the process, however it ends. Its leases begin now."""
+        """Register a worker and hold a proof of its life that ends with the process, however it ends. Its leases begin
+        now.
+        """
         ...
 
     async def close_worker(self, worker_id: str) -> None:
-        """The worker stops: runs that it still holds count as handed back without an event of their own, claimable at once as expired."""
+        """The worker stops: runs that it still holds count as handed back without an event of their own, claimable at
+        once as expired.
+        """
         ...
 
     def abandon_worker(self, worker_id: str) -> None:
@@ -247,7 +270,9 @@ class Store(Protocol):
     async def journal(
         self, run_id: str, *, after: int = 0, limit: int = 1000, kinds: Sequence[str] = ()
     ) -> list[Entry]:
-        """Up to `limit` facts with numbers above `after`, in order, of these kinds only where some are named; else empty."""
+        """Up to `limit` facts with numbers above `after`, in order, of these kinds only where some are named; else
+        empty.
+        """
         ...
 
     async def last_entry(self, run_id: str, kinds: Sequence[str]) -> Entry | None:
@@ -261,7 +286,9 @@ class Store(Protocol):
     # ------------------------------------------------------------ values that lie beside the journal
 
     async def put_blob(self, content: bytes) -> str:
-        """Keep bytes and return their name, which depends on nothing but the content. Must precede the commit that refers to it."""
+        """Keep bytes and return their name, which depends on nothing but the content. Must precede the commit that
+        refers to it.
+        """
         ...
 
     async def get_blob(self, ref: str) -> bytes:

@@ -1,12 +1,29 @@
-"""The composition root: the one object that every door holds, and the runs it gives. Surfaces import from here."""
+"""The composition root: the one object that every door holds, and the runs it gives. Surfaces import from here, and
+only from here.
+"""
 
-from __future__ import annotations
+from stepwell.engine.report import StepReport
+from stepwell.plugins import AgentDescription, Problem, Target, check, describe, load_target
+from stepwell.ports.store import StoreReport, WorkerInfo
+from stepwell.runtime.blocking import run_sync
+from stepwell.runtime.composition import Runtime
+from stepwell.runtime.run import Artifact, Run, RunResult
+from stepwell.runtime.runs import Runs
 
-from stepwell.runtime.blocking import run_sync as run_sync
-from stepwell.runtime.composition import Runtime as Runtime
-from stepwell.runtime.run import Artifact as Artifact
-from stepwell.runtime.run import Run as Run
-from stepwell.runtime.run import RunResult as RunResult
-from stepwell.runtime.runs import Runs as Runs
-
-__all__ = ["Artifact", "Run", "RunResult", "Runs", "Runtime", "run_sync"]
+__all__ = [
+    "AgentDescription",
+    "Artifact",
+    "Problem",
+    "Run",
+    "RunResult",
+    "Runs",
+    "Runtime",
+    "StepReport",
+    "StoreReport",
+    "Target",
+    "WorkerInfo",
+    "check",
+    "describe",
+    "load_target",
+    "run_sync",
+]

@@ -27,7 +27,8 @@ def run_sync(
     store: str | None = None,
     timeout: Seconds | None = None,
 ) -> RunResult[O]:
-    """Run an agent to its end and return how it ended; blocks, also inside a running event loop (in a thread of its own then).
+    """Run an agent to its end and return how it ended; blocks, also inside a running event loop (in a thread of its
+    own then).
 
     Executes this run only, on the store that `Runtime` would find. Raises what `Runtime.run` raises.
     """

@@ -16,9 +16,10 @@ from stepwell.config import find_store
 from stepwell.domain.errors import InvalidDefinition, Misuse, NotFound, Seconds
 from stepwell.domain.retry import seconds
 from stepwell.domain.run import RunRecord
+from stepwell.engine.executor import Ending
 from stepwell.engine.report import Observer
 from stepwell.engine.submission import Options, Submitter
-from stepwell.engine.worker import DRAIN, Worker
+from stepwell.engine.worker import DRAIN, LEASE_SECONDS, Worker
 from stepwell.ports.clock import Clock
 from stepwell.ports.runnable import Runnable
 from stepwell.ports.store import Store, StoreReport, WorkerInfo
@@ -32,6 +33,7 @@ I = TypeVar("I", default=str)  # noqa: E741  (an agent's input)
 O = TypeVar("O", default=str)  # noqa: E741  (an agent's output)
 
 CAPACITY: Final = 16
+_SHORTEST_LEASE: Final = 0.2
 
 
 class _NoInput:
@@ -47,10 +49,12 @@ class Runtime(Generic[D]):
         async with Runtime(app) as runtime:
             result = await runtime.run(hello, "Ada")
 
-    Nothing is opened before `async with`. `store` is a URL (`sqlite:///path.db`, `memory://`); without it `STEPWELL_STORE`, the project's
-    setting, or `.stepwell/stepwell.db` beside the project file decide. `deps` takes the place of the first app's lifespan. With
-    `worker=False` it only submits and reads. `capacity` is how many runs it executes at once. `serve="own"` executes only runs that
-    it started or adopted. `on_step` is told what steps do, in this process, while they do it.
+    Nothing is opened, and no agent looked at, before `async with`. `store` is a URL (`sqlite:///path.db`, `memory://`); without it
+    `STEPWELL_STORE`, the project's setting, or `.stepwell/stepwell.db` beside the project file decide. `deps` takes
+    the place of the first app's lifespan. With `worker=False` it only submits and reads. `capacity` is how many runs
+    it executes at once; `lease` (seconds or timedelta, default 30) is how long others wait before they take over from
+    a worker that stopped answering but is not provably dead. `serve="own"` executes only runs that it started or
+    adopted. `on_step` is told what steps do, in this process, while they do it.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Runtime(Generic[D]):
         deps: D = _NOT_GIVEN,
         worker: bool = True,
         capacity: int = CAPACITY,
+        lease: Seconds = LEASE_SECONDS,
         serve: Literal["all", "own"] = "all",
         on_step: Observer | None = None,
     ) -> None:
@@ -68,8 +73,12 @@ class Runtime(Generic[D]):
             raise InvalidDefinition(
                 f"capacity {capacity!r} is not a whole number of at least 1", code="definition.capacity"
             )
+        self._lease = seconds(lease, what="lease")
+        if self._lease < _SHORTEST_LEASE:
+            raise InvalidDefinition(f"lease {lease!r} is shorter than {_SHORTEST_LEASE} s", code="definition.lease")
         self._apps: tuple[App[Any], ...] = (app, *apps)
-        self._runnables, self._app_of = _collect(self._apps)
+        self._runnables: dict[str, Runnable] = {}
+        self._app_of: dict[str, str] = {}
         self._store_url = store
         self._given_deps = deps
         self._works = worker
@@ -89,6 +98,7 @@ class Runtime(Generic[D]):
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise Misuse("this runtime is already entered", code="runtime.entered", hint="make another Runtime")
+        self._runnables, self._app_of = _collect(self._apps)
         async with AsyncExitStack() as stack:
             store = make_store(find_store(self._store_url).value, clock=self._clock)
             await store.open()
@@ -114,6 +124,7 @@ class Runtime(Generic[D]):
             entropy=os.urandom,
             deps=lambda agent: self._deps.get(self._app_of[agent]),
             only_own=self._serve == "own",
+            lease_seconds=self._lease,
             observer=self._observer,
         )
         await worker.start()
@@ -135,7 +146,8 @@ class Runtime(Generic[D]):
         self._store = None
 
     async def drain(self, *, timeout: Seconds | None = None) -> None:
-        """Execute nothing new; let running attempts finish for up to `timeout` (default 30 s), then hand the others back.
+        """Execute nothing new; let running attempts finish for up to `timeout` (default 30 s), then hand the others
+        back.
 
         The runtime can still submit and read. Whatever was handed back waits for another worker.
         """
@@ -183,11 +195,12 @@ class Runtime(Generic[D]):
     ) -> Run[Any]:
         """Submit a run; it exists, durably, when this returns.
 
-        `input` is a value of the agent's input type, or the plain data of one. The same `idempotency_key` (per agent) gives the same
-        run, and `Conflict` for another input. `delay` (seconds or timedelta) is the earliest start. `priority`, -100 to 100, is worth
-        a place 30 s earlier in the queue per point. `metadata` is kept with the run.
+        `input` is a value of the agent's input type, or the plain data of one. The same `idempotency_key` (per agent)
+        gives the same run, and `Conflict` for another input. `delay` (seconds or timedelta) is the earliest start.
+        `priority`, -100 to 100, is worth a place 30 s earlier in the queue per point. `metadata` is kept with the run.
 
-        Raises `NotFound` (`agent.unknown`), `InvalidInput` naming the field, `Conflict`, `Busy` (`queue.full`), `StoreUnavailable`.
+        Raises `NotFound` (`agent.unknown`), `InvalidInput` naming the field, `Conflict`, `Busy` (`queue.full`),
+        `StoreUnavailable`.
         """
         runnable = self._runnable(agent)
         options = Options(idempotency_key, delay, priority, metadata)
@@ -200,7 +213,13 @@ class Runtime(Generic[D]):
 
     @overload
     async def run(
-        self, agent: Agent[I, O], input: I = ..., /, *, idempotency_key: str | None = None, timeout: Seconds | None = None
+        self,
+        agent: Agent[I, O],
+        input: I = ...,
+        /,
+        *,
+        idempotency_key: str | None = None,
+        timeout: Seconds | None = None,
     ) -> RunResult[O]: ...
     @overload
     async def run(
@@ -215,7 +234,9 @@ class Runtime(Generic[D]):
         idempotency_key: str | None = None,
         timeout: Seconds | None = None,
     ) -> RunResult[Any]:
-        """`start` and then `result`: how the run ended. Raises what these two raise, `WaitTimeout` after `timeout` among them."""
+        """`start` and then `result`: how the run ended. Raises what these two raise, `WaitTimeout` after `timeout`
+        among them.
+        """
         run = await self.start(agent, input, idempotency_key=idempotency_key)
         return await run.result(timeout=timeout)
 
@@ -244,7 +265,16 @@ class Runtime(Generic[D]):
         return self._store
 
     def _make_run(self, record: RunRecord) -> Run[Any]:
-        return Run(record, store=self._opened(), clock=self._clock, runnable=self._runnables.get(record.agent))
+        return Run(
+            record,
+            store=self._opened(),
+            clock=self._clock,
+            runnable=self._runnables.get(record.agent),
+            local_ending=self._local_ending,
+        )
+
+    async def _local_ending(self, run_id: str) -> Ending | None:
+        return None if self._worker is None else await self._worker.ending(run_id)
 
     def _runnable(self, agent: Agent[Any, Any] | str) -> Runnable:
         name = agent if isinstance(agent, str) else agent.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, Self, cast
@@ -19,6 +19,7 @@ from stepwell.domain.retry import seconds
 from stepwell.domain.run import SUCCEEDED, RunRecord, RunStatus
 from stepwell.domain.values import dumps
 from stepwell.engine import resumption
+from stepwell.engine.executor import Ending
 from stepwell.ports.clock import Clock
 from stepwell.ports.runnable import Runnable
 from stepwell.ports.store import Store
@@ -51,8 +52,8 @@ class Artifact:
 class RunResult(Generic[O_co]):
     """How a run ended. Everything but `output` can be read whatever the status is.
 
-    `reason` is a short word for the cause, `error` is set when the run failed, `artifacts` are the files it kept, newest of each
-    name, in the order in which they were first kept.
+    `reason` is a short word for the cause, `error` is set when the run failed, `artifacts` are the files it kept,
+    newest of each name, in the order in which they were first kept.
     """
 
     def __init__(
@@ -94,11 +95,20 @@ class RunResult(Generic[O_co]):
 class Run(Generic[O_co]):
     """A run as last read, and the verbs on it. `refresh` reads it again; nothing here changes by itself."""
 
-    def __init__(self, record: RunRecord, *, store: Store, clock: Clock, runnable: Runnable | None) -> None:
+    def __init__(
+        self,
+        record: RunRecord,
+        *,
+        store: Store,
+        clock: Clock,
+        runnable: Runnable | None,
+        local_ending: Callable[[str], Awaitable[Ending | None]],
+    ) -> None:
         self._record = record
         self._store = store
         self._clock = clock
         self._runnable = runnable
+        self._local_ending = local_ending
 
     @property
     def id(self) -> str:
@@ -166,12 +176,19 @@ class Run(Generic[O_co]):
     async def refresh(self) -> Self:
         """The run as it is now. Raises `NotFound` when it is no longer kept."""
         record = await self._store.get(self.id, tenant=self._record.tenant)
-        return type(self)(record, store=self._store, clock=self._clock, runnable=self._runnable)
+        return type(self)(
+            record,
+            store=self._store,
+            clock=self._clock,
+            runnable=self._runnable,
+            local_ending=self._local_ending,
+        )
 
     async def events(self, *, after: int = 0) -> AsyncIterator[Event]:
         """The run's events with numbers above `after`, in order, as they come.
 
-        Ends when the run has ended and everything was given. A client that reconnects with its last number misses nothing.
+        Ends when the run has ended and everything was given. A client that reconnects with its last number misses
+        nothing.
         """
         with self._store.notifier.listen(self.id) as hints:
             while True:
@@ -196,8 +213,10 @@ class Run(Generic[O_co]):
         limit = None if timeout is None else seconds(timeout, what="timeout")
         try:
             async with asyncio.timeout(limit) as bound:
-                record = await self._wait_for_end()
-                return await self._read_result(record)
+                ending = await self._local_ending(self.id)
+                if ending is not None:
+                    return self._result_of(ending)
+                return await self._read_result(await self._wait_for_end())
         except TimeoutError as error:
             if not bound.expired():
                 raise
@@ -217,9 +236,10 @@ class Run(Generic[O_co]):
     ) -> None:
         """Lift the run's hold; a worker takes it up again.
 
-        A run that is held `in_doubt` needs a `verdict` on the step: "done" records `result` (data) as what the step returned, "rerun" runs
-        it again, "fail" lets it raise `StepFailed` in the agent. `by` names who decided, for the record.
-        Raises `Conflict` when the run is not held or changed since it was read, `RunEnded`, `InvalidInput`.
+        A run that is held `in_doubt` needs a `verdict` on the step: "done" records `result` (data) as what the step
+        returned, "rerun" runs it again, "fail" lets it raise `StepFailed` in the agent. `by` names who decided, for
+        the record. Raises `Conflict` when the run is not held or changed since it was read, `RunEnded`,
+        `InvalidInput`.
         """
         now = await self.refresh()
         self._record = await resumption.resume(
@@ -251,30 +271,35 @@ class Run(Generic[O_co]):
                     return record
                 await hints.wait(POLL)
 
+    def _result_of(self, ending: Ending) -> RunResult[O_co]:
+        """The result of a run that succeeded in this process a moment ago; its end is committed."""
+        ended = ending.run._replace(life=ending.run.life._replace(status=SUCCEEDED, reason=None))
+        artifacts = tuple(self._artifact(facts) for facts in ending.artifacts)
+        return RunResult(ended, output=self._decode(ending.output), artifacts=artifacts)
+
+    def _decode(self, text: str) -> Any:
+        return json.loads(text) if self._runnable is None else self._runnable.decode_output(text)
+
+    def _artifact(self, facts: Mapping[str, Any]) -> Artifact:
+        return Artifact(facts["name"], facts["media_type"], facts["size"], facts["artifact"], self._store)
+
     async def _read_result(self, record: RunRecord) -> RunResult[O_co]:
         entry = await self._store.last_entry(self.id, tuple(event.ENDS))
         facts = json.loads(entry.data) if entry is not None else {}
         artifacts = await self._read_artifacts()
         if record.life.status != SUCCEEDED:
             return RunResult(record, error=_error(facts), artifacts=artifacts)
-        if "ref" in facts:
-            text = (await self._store.get_blob(facts["ref"]["blob"])).decode()
-        else:
-            text = dumps(facts["output"])
-        output = json.loads(text) if self._runnable is None else self._runnable.decode_output(text)
-        return RunResult(record, output=output, artifacts=artifacts)
+        blob = facts.get("ref")
+        text = dumps(facts["output"]) if blob is None else (await self._store.get_blob(blob["blob"])).decode()
+        return RunResult(record, output=self._decode(text), artifacts=artifacts)
 
     async def _read_artifacts(self) -> Sequence[Artifact]:
         found: dict[str, Artifact] = {}
         after = 0
-        while entries := await self._store.journal(
-            self.id, after=after, limit=_PAGE, kinds=(event.ARTIFACT_SAVED,)
-        ):
+        while entries := await self._store.journal(self.id, after=after, limit=_PAGE, kinds=(event.ARTIFACT_SAVED,)):
             for entry in entries:
                 facts = json.loads(entry.data)
-                found[facts["name"]] = Artifact(
-                    facts["name"], facts["media_type"], facts["size"], facts["artifact"], self._store
-                )
+                found[facts["name"]] = self._artifact(facts)
                 after = entry.seq
         return tuple(found.values())
 

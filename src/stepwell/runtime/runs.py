@@ -35,7 +35,9 @@ class Runs:
         before: str | None = None,
         limit: int = 50,
     ) -> list[Run[Any]]:
-        """Runs that match everything given, newest first, at most `limit`; `before` (a run's id) is where the next page begins."""
+        """Runs that match everything given, newest first, at most `limit`; `before` (a run's id) is where the next
+        page begins.
+        """
         query = RunQuery(status=status, agent=agent, ended=ended, dead=dead, before=before, limit=limit)
         return [self._make(record) for record in await self._store().find(query)]
 

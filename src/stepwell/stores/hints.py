@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +21,7 @@ class _Listener:
 
     async def wait(self, seconds: float) -> bool:
         if not self._woken.is_set():
-            self._hints.waiting += 1
+            self._hints.begin_waiting()
             try:
                 async with asyncio.timeout(seconds):
                     await self._woken.wait()
@@ -45,11 +45,13 @@ class _Listener:
 class Hints:
     """The listeners of one process by topic. To be used from the event loop's thread only.
 
-    `waiting` counts the listeners that wait right now, so that a store knows whether looking for foreign changes is worth it.
+    `waiting` counts the listeners that wait right now, so that a store knows whether looking for foreign changes is
+    worth it; `on_wait` is called when the first of them begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_wait: Callable[[], None] | None = None) -> None:
         self.waiting = 0
+        self._on_wait = on_wait
         self._listeners: dict[str, set[_Listener]] = {}
 
     def listen(self, topic: str) -> _Listener:
@@ -65,6 +67,11 @@ class Hints:
     def give_all(self) -> None:
         """Wake everybody: something changed and nobody knows what."""
         self.give(list(self._listeners))
+
+    def begin_waiting(self) -> None:
+        self.waiting += 1
+        if self.waiting == 1 and self._on_wait is not None:
+            self._on_wait()
 
     def add(self, topic: str, listener: _Listener) -> None:
         self._listeners.setdefault(topic, set()).add(listener)

@@ -1,4 +1,4 @@
-"""A clock that moves only when it is told to: for tests of stores and engines, where a second must not take a second."""
+"""A clock that moves only when it is told to: for tests, where a second must not take a second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ START: Final = 1_767_225_600_000_000
 
 
 class ManualClock:
-    """The clock port, advanced by hand. `now` and `elapsed` may be read from any thread, the rest belongs to the event loop."""
+    """The clock port, advanced by hand. Any thread may read `now` and `elapsed`; the rest belongs to the event loop."""
 
     def __init__(self, start: int = START) -> None:
         self._now = start

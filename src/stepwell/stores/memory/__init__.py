@@ -1,1 +1,1 @@
-"""A store in the memory of one process: for tests, for trying things out, and as the plainest reading of the contract."""
+"""A store in the memory of one process: for tests, for trials, and as the plainest reading of the contract."""

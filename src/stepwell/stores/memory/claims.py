@@ -1,4 +1,4 @@
-"""One round of claiming: end what is past a limit, take what was lost, then what is due. Made anew for every write that claims."""
+"""One round of claiming: end what is past a limit, take what was lost, then what is due. Made anew for each claim."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Round:
     def next_due_at(self) -> int | None:
         """When the next of the wanted runs becomes due by itself."""
         if self._request.only is None:
-            return self._runs.next_due_at(self._request.agents)
+            return self._runs.next_due_at(self._request.agents, self._now)
         return min((at for run in self._named() if (at := run.life.available_at) > self._now), default=None)
 
     def _take(self, row: Row, cause: ClaimCause) -> None:

@@ -1,7 +1,7 @@
 """The runs of one agent that wait to be claimed: those whose time has come by their place, the others by their time.
 
-An entry is never looked for and removed when its run moves on; it is recognised as stale when it comes up. So every change costs
-O(log n), and what is due is decided by the run itself, not by the entry.
+An entry is never looked for and removed when its run moves on; it is recognised as stale when it comes up. So every
+change costs O(log n), and what is due is decided by the run itself, not by the entry.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class AgentQueue:
         self._waits = waits
         self._due: list[Place] = []
         self._later: list[_Later] = []
+        self._promoted_at = 0
 
     def add(self, run_id: str, available_at: int, priority: int) -> None:
         """Note that the run may be claimed from `available_at` on."""
@@ -50,24 +51,30 @@ class AgentQueue:
 
     def first_due(self, now: int) -> Place | None:
         """The run that goes first among those that are due. It stays first until it moves on."""
-        while self._later and self._later[0].available_at <= now:
-            entry = heappop(self._later)
-            heappush(self._due, Place(entry.place, entry.run_id, entry.available_at))
+        self._promote(now)
         while self._due:
             first = self._due[0]
             if self._waits(first.run_id, first.available_at):
-                if first.available_at <= now:
-                    return first
-                # The wall clock went back since the entry became due.
-                heappush(self._later, _Later(first.available_at, first.place, first.run_id))
+                return first
             heappop(self._due)
         return None
 
-    def next_due_at(self) -> int | None:
+    def next_due_at(self, now: int) -> int | None:
         """When the first of those that are not due yet will be."""
+        self._promote(now)
         while self._later:
             first = self._later[0]
             if self._waits(first.run_id, first.available_at):
                 return first.available_at
             heappop(self._later)
         return None
+
+    def _promote(self, now: int) -> None:
+        if now < self._promoted_at:  # the wall clock went back
+            for entry in self._due:
+                heappush(self._later, _Later(entry.available_at, entry.place, entry.run_id))
+            self._due.clear()
+        self._promoted_at = now
+        while self._later and self._later[0].available_at <= now:
+            entry = heappop(self._later)
+            heappush(self._due, Place(entry.place, entry.run_id, entry.available_at))

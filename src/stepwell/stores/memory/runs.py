@@ -59,7 +59,7 @@ class Runs:
         passed = dict.fromkeys(self._spent)
         while self._deadlines and self._deadlines[0][0] <= now:
             passed[heappop(self._deadlines)[1]] = None
-        found = ((row, self._limit_passed(row.run, now)) for row in map(self.rows.__getitem__, passed))
+        found = ((row, limit_passed(row.run, now)) for row in map(self.rows.__getitem__, passed))
         return [(row, limit) for row, limit in found if limit is not None]
 
     def first_due(self, agents: Iterable[str], now: int) -> Place | None:
@@ -67,9 +67,9 @@ class Runs:
         firsts = [place for agent in agents if (place := self._queues[agent].first_due(now))]
         return min(firsts, default=None)
 
-    def next_due_at(self, agents: Iterable[str]) -> int | None:
+    def next_due_at(self, agents: Iterable[str], now: int) -> int | None:
         """When the first of those that are not due yet will be."""
-        moments = [at for agent in agents if (at := self._queues[agent].next_due_at()) is not None]
+        moments = [at for agent in agents if (at := self._queues[agent].next_due_at(now)) is not None]
         return min(moments, default=None)
 
     def held_by(self, worker_id: str) -> Collection[str]:
@@ -106,5 +106,7 @@ class Runs:
         life = self.rows[run_id].run.life
         return claimable(life) and life.available_at == available_at
 
-    def _limit_passed(self, run: RunRecord, now: int) -> str | None:
-        return transitions.overdue(run.life, timeout=run.timeout, deadline=run.deadline, now=now)
+
+def limit_passed(run: RunRecord, now: int) -> str | None:
+    """The limit by which the run must end now, if there is one."""
+    return transitions.overdue(run.life, timeout=run.timeout, deadline=run.deadline, now=now)

@@ -1,7 +1,7 @@
-"""The store port over plain dicts. Made by `make_store("memory://")`; nothing survives the process, nobody else can open it.
+"""The store port over plain dicts. Made by `make_store("memory://")`; nothing of it survives or leaves the process.
 
-Every change happens on the event loop's thread between two awaits, which makes it atomic; the lock is for `heartbeat` alone, which
-comes from a thread of its own. The rules of a run's life are not here but in `domain.transitions`, as in every store.
+Every change happens on the event loop's thread between two awaits, which makes it atomic; the lock is for `heartbeat`
+alone, which comes from a thread of its own. The rules of a run's life are in `domain.transitions`, as for every store.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from threading import Lock
 from typing import Final
 
@@ -22,7 +23,6 @@ from stepwell.ports.notifier import QUEUE
 from stepwell.ports.store import (
     DEFAULT_TENANT,
     Capabilities,
-    Claim,
     ClaimRequest,
     Claims,
     Committed,
@@ -38,7 +38,7 @@ from stepwell.ports.system_clock import SystemClock
 from stepwell.stores.hints import Hints
 from stepwell.stores.memory.claims import Round
 from stepwell.stores.memory.queue import claimable
-from stepwell.stores.memory.runs import Row, Runs
+from stepwell.stores.memory.runs import Row, Runs, limit_passed
 from stepwell.stores.memory.workers import Workers
 
 URL: Final = "memory://"
@@ -138,9 +138,7 @@ class MemoryStore:
 
     def heartbeat(self, worker_id: str, *, lease_seconds: float) -> Heartbeat:
         with self._lock:
-            self._workers.extend(
-                worker_id, now=self._clock.now(), leased_until=self._clock.elapsed() + lease_seconds
-            )
+            self._workers.extend(worker_id, now=self._clock.now(), leased_until=self._clock.elapsed() + lease_seconds)
             lives = {run_id: self._runs.rows[run_id].run.life for run_id in self._runs.held_by(worker_id)}
         return Heartbeat({run_id: (life.fence, _control(life)) for run_id, life in lives.items()})
 
@@ -165,9 +163,12 @@ class MemoryStore:
                 found.append(run)
         return found
 
-    async def journal(self, run_id: str, *, after: int = 0, limit: int = 1000) -> list[Entry]:
+    async def journal(
+        self, run_id: str, *, after: int = 0, limit: int = 1000, kinds: Sequence[str] = ()
+    ) -> list[Entry]:
         row = self._runs.rows.get(run_id)
-        return row.journal[after : after + limit] if row else []
+        newer = islice(row.journal, after, None) if row else ()
+        return list(islice((entry for entry in newer if not kinds or entry.kind in kinds), limit))
 
     async def last_entry(self, run_id: str, kinds: Sequence[str]) -> Entry | None:
         row = self._runs.rows.get(run_id)
@@ -235,7 +236,7 @@ class MemoryStore:
 
     def _start_here(self, row: Row, worker_id: str | None) -> Lease | None:
         """The fast path: a submitted run starts at once where a slot is free, if it is the one that goes first."""
-        if worker_id is None:
+        if worker_id is None or limit_passed(row.run, self._clock.now()) is not None:
             return None
         claims = self._round(ClaimRequest(worker_id, 1, (row.run.agent,)))
         first = claims.first_due()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from stepwell.domain.errors import Conflict
 from stepwell.domain.transitions import ClaimCause
 from stepwell.ports.store import WorkerInfo
 
@@ -23,6 +24,8 @@ class Workers:
 
     def open(self, info: WorkerInfo, *, now: int, leased_until: float) -> None:
         """Register a worker; its leases begin."""
+        if info.id in self._registered:
+            raise Conflict(f"a worker {info.id} is registered already", code="worker.exists")
         self._registered[info.id] = _Registered(replace(info, heartbeat_at=now), leased_until)
 
     def close(self, worker_id: str) -> None:

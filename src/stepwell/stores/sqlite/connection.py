@@ -9,7 +9,7 @@ from typing import Final
 import apsw
 
 from stepwell.domain.errors import StoreUnusable
-from stepwell.stores.sqlite import errors
+from stepwell.stores.sqlite import errors, files
 
 OLDEST_SQLITE: Final = (3, 51, 3)
 CHECKPOINT_PAGES: Final = 4000
@@ -56,7 +56,8 @@ def connect(path: str, vfs: str | None = None) -> apsw.Connection:
     connection = apsw.Connection(
         path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs, statementcachesize=_STATEMENTS_KEPT
     )
-    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    if files.size(path + "-wal"):
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     return connection
 
 

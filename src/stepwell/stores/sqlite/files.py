@@ -6,6 +6,7 @@ The database file itself is never opened here: closing any descriptor of it woul
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -20,6 +21,8 @@ FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
 
 def exists(path: str) -> bool:
     """Whether a database is there. Refuses a folder, a device, and an emptied file whose log still holds something."""
@@ -33,9 +36,17 @@ def exists(path: str) -> bool:
         raise errors.not_a_store(path, "it is a folder")
     if not stat.S_ISREG(found.st_mode):
         raise errors.not_a_store(path, "it is not a regular file")
-    if found.st_size == 0 and _size(path + "-wal"):
+    if found.st_size == 0 and size(path + "-wal"):
         raise errors.damaged(path, "it is empty, and the log beside it is not")
     return True
+
+
+def size(path: str) -> int:
+    """How many bytes a file has; 0 when there is none."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def identity(path: str) -> tuple[int, int] | None:
@@ -80,12 +91,24 @@ def _create_aside(path: str, fill: Callable[[str], None]) -> None:
     try:
         os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE))
         fill(aside)
-        with contextlib.suppress(FileExistsError):  # another process was first
-            os.link(aside, path)
+        _put_in_place(aside, path)
     finally:
         for name in (aside, *(aside + ending for ending in SIDE_FILES)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
+
+
+def _put_in_place(aside: str, path: str) -> None:
+    """Give the finished file its name, unless the name is taken by now."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:  # another process was first
+        return
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # This file system knows no second names: the file is made where it belongs, empty, for the migration to fill.
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE))
 
 
 def _make_folders(folder: str, made: list[str]) -> None:
@@ -96,7 +119,7 @@ def _make_folders(folder: str, made: list[str]) -> None:
         os.mkdir(folder, FOLDER_MODE)
     except FileExistsError:
         if not os.path.isdir(folder):
-            raise NotADirectoryError(20, "a file is where a folder should be", folder) from None
+            raise NotADirectoryError(errno.ENOTDIR, "a file is where a folder should be", folder) from None
         return  # another process was first
     made.append(folder)
     if os.path.basename(folder) == FOLDER:
@@ -117,10 +140,3 @@ def _sync_folder(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final, NamedTuple
 
 import pytest
 
@@ -27,27 +28,34 @@ from stepwell.domain.run import Lease
 from stepwell.domain.values import loads
 from stepwell.ports.store import Control, RunQuery
 from stepwell.testing.clock import START
-from stepwell.testing.conformance.harness import LEASE, SECOND, Harness, append, events, kinds, note, stored, take
+from stepwell.testing.conformance.harness import LEASE, SECOND, Harness, append, events, kinds, note, stored, take, take_over
 
 _ERROR = ErrorInfo("agent.error", "no luck", type="ValueError")
 _LATER = START + 3600 * SECOND
 
-OUTCOMES: list[tuple[Outcome, str, str]] = [
-    (Succeeded(Payload('{"n":1}')), "succeeded", "run.succeeded"),
-    (Failed(_ERROR), "failed", "run.failed"),
-    (Failed(_ERROR, dead=True), "failed", "run.failed"),
-    (Retrying(_ERROR, _LATER), "queued", "run.retrying"),
-    (Parked(_LATER, '[{"type":"time"}]'), "waiting", "run.waiting"),
-    (HandedBack(), "queued", "run.handed_back"),
-    (Held("diverged", by="replay", detail='{"position":3}'), "diverged", "run.held"),
-    (Held("in_doubt", by="step", detail='{"step":"pay"}'), "in_doubt", "run.held"),
-    (TimedOut("timeout"), "timed_out", "run.timed_out"),
-    (Exhausted("steps", '{"limit":"steps","used":100}'), "exhausted", "run.exhausted"),
-    (Cancelled(by="ann", reason="not needed"), "cancelled", "run.cancelled"),
-]
-each_outcome = pytest.mark.parametrize(
-    ("outcome", "status", "kind"), OUTCOMES, ids=[f"{status}-{type(outcome).__name__}" for outcome, status, _ in OUTCOMES]
-)
+
+class Ending(NamedTuple):
+    """An outcome, the status that people see after it, and the event that tells it."""
+
+    outcome: Outcome
+    status: str
+    kind: str
+
+
+ENDINGS: Final = {
+    "returned": Ending(Succeeded(Payload('{"n":1}')), "succeeded", "run.succeeded"),
+    "raised": Ending(Failed(_ERROR), "failed", "run.failed"),
+    "raised for the last time": Ending(Failed(_ERROR, dead=True), "failed", "run.failed"),
+    "raised, again later": Ending(Retrying(_ERROR, _LATER), "queued", "run.retrying"),
+    "parked": Ending(Parked(_LATER, '[{"type":"time"}]'), "waiting", "run.waiting"),
+    "handed back": Ending(HandedBack(), "queued", "run.handed_back"),
+    "diverged": Ending(Held("diverged", by="replay", detail='{"position":3}'), "diverged", "run.held"),
+    "in doubt": Ending(Held("in_doubt", by="step", detail='{"step":"pay"}'), "in_doubt", "run.held"),
+    "took too long": Ending(TimedOut("timeout"), "timed_out", "run.timed_out"),
+    "used up a limit": Ending(Exhausted("steps", '{"limit":"steps","used":100}'), "exhausted", "run.exhausted"),
+    "cancelled": Ending(Cancelled(by="ann", reason="not needed"), "cancelled", "run.cancelled"),
+}
+every_ending = pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
 
 
 class CommitContract:
@@ -68,18 +76,28 @@ class CommitContract:
         assert {entry.at for entry in entries} == {harness.clock.now()}
         assert (await other.get(lease.run_id)).life.seq == 4
 
-    @each_outcome
-    async def test_an_outcome_is_stored_with_its_facts(
-        self, harness: Harness, outcome: Outcome, status: str, kind: str
-    ) -> None:
+    @every_ending
+    async def test_an_outcome_is_stored_with_its_facts(self, harness: Harness, ending: Ending) -> None:
         one, other = await harness.views()
         lease = await harness.started(one)
-        answer = await one.commit(lease, Commit(1, (note("last words"),), outcome))
+        answer = await one.commit(lease, Commit(1, (note("last words"),), ending.outcome))
         life = (await other.get(lease.run_id)).life
-        assert life.shown == status
+        assert life.shown == ending.status
         assert life.worker is None
-        assert (await kinds(other, lease.run_id))[2:] == ["custom.note", kind]
+        assert (await kinds(other, lease.run_id))[2:] == ["custom.note", ending.kind]
         assert life.seq == answer.seq == 4
+
+    async def test_an_outcome_and_all_its_facts_are_written_together(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        await store.commit(lease, Commit(1, (note("one"), note("two")), HandedBack()))
+        assert await kinds(store, lease.run_id) == [
+            "run.queued",
+            "run.started",
+            "custom.note",
+            "custom.note",
+            "run.handed_back",
+        ]
 
     async def test_a_failure_tells_its_error_and_whether_the_run_is_dead(self, harness: Harness) -> None:
         store = await harness.make()
@@ -94,7 +112,8 @@ class CommitContract:
         lease = await harness.started(store)
         texts = [f"fact {n}" for n in range(500)]
         assert (await append(store, lease, 1, *texts)).seq == 502
-        assert [loads(entry.data) for entry in (await events(store, lease.run_id))[2:]] == [{"text": text} for text in texts]
+        notes = (await events(store, lease.run_id))[2:]
+        assert [loads(entry.data) for entry in notes] == [{"text": text} for text in texts]
 
     async def test_the_same_number_twice_is_written_once(self, harness: Harness) -> None:
         store = await harness.make()
@@ -112,18 +131,16 @@ class CommitContract:
         assert {answer.seq for answer in answers} == {3}
         assert (await kinds(store, lease.run_id))[2:] == ["custom.note"]
 
-    @each_outcome
-    async def test_an_outcome_that_had_landed_is_acknowledged_again(
-        self, harness: Harness, outcome: Outcome, status: str, kind: str
-    ) -> None:
+    @every_ending
+    async def test_an_outcome_that_had_landed_is_acknowledged_again(self, harness: Harness, ending: Ending) -> None:
         store = await harness.make()
         lease = await harness.started(store)
-        write = Commit(1, (note("last words"),), outcome)
+        write = Commit(1, (note("last words"),), ending.outcome)
         first = await store.commit(lease, write)
         before = await stored(store, lease.run_id)
         assert await store.commit(lease, write) == first
         assert await stored(store, lease.run_id) == before
-        assert before[0].life.shown == status
+        assert before[0].life.shown == ending.status
 
     async def test_numbers_begin_anew_with_each_lease(self, harness: Harness) -> None:
         store = await harness.make()
@@ -138,35 +155,35 @@ class CommitContract:
 class FenceContract:
     """Whoever lost the lease changes nothing."""
 
-    @each_outcome
-    async def test_an_old_fence_ends_nothing(self, harness: Harness, outcome: Outcome, status: str, kind: str) -> None:
+    @every_ending
+    async def test_an_old_fence_ends_nothing(self, harness: Harness, ending: Ending) -> None:
         one, other = await harness.views()
         lease = await harness.started(one)
         harness.clock.advance(LEASE + 1)
         assert await take(other, await harness.worker(other))
         before = await stored(other, lease.run_id)
         with pytest.raises(LeaseLost):
-            await one.commit(lease, Commit(1, (note("from the past"),), outcome))
+            await one.commit(lease, Commit(1, (note("from the past"),), ending.outcome))
         assert await stored(other, lease.run_id) == before
 
     async def test_an_old_fence_appends_nothing(self, harness: Harness) -> None:
         one, other = await harness.views()
         lease = await harness.started(one)
         one.abandon_worker(lease.worker)
-        [claim] = await take(other, await harness.worker(other))
+        [claim] = await take_over(other, await harness.worker(other))
         before = await stored(other, lease.run_id)
         with pytest.raises(LeaseLost):
             await append(one, lease, 1, "from the past")
         assert await stored(one, lease.run_id) == before
         await append(other, claim.lease, 1, "from the present")
 
-    @each_outcome
+    @every_ending
     async def test_nothing_is_written_for_a_run_that_was_given_back_or_has_ended(
-        self, harness: Harness, outcome: Outcome, status: str, kind: str
+        self, harness: Harness, ending: Ending
     ) -> None:
         store = await harness.make()
         lease = await harness.started(store)
-        await store.commit(lease, Commit(1, outcome=outcome))
+        await store.commit(lease, Commit(1, outcome=ending.outcome))
         before = await stored(store, lease.run_id)
         for write in (Commit(2, (note("after the end"),)), Commit(2, outcome=Succeeded(Payload("2")))):
             with pytest.raises(LeaseLost):
@@ -195,11 +212,13 @@ class BatchContract:
     async def test_many_runs_written_at_once_are_numbered_without_gaps(self, harness: Harness) -> None:
         views = await harness.views()
         leases = [await harness.started(views[n % 2]) for n in range(20)]
-        await asyncio.gather(*(
-            append(views[n % 2], lease, number, f"{n} {number}", "and one more")
-            for number in range(1, 11)
-            for n, lease in enumerate(leases)
-        ))
+        await asyncio.gather(
+            *(
+                append(views[n % 2], lease, number, f"{n} {number}", "and one more")
+                for number in range(1, 11)
+                for n, lease in enumerate(leases)
+            )
+        )
         for n, lease in enumerate(leases):
             notes = [loads(entry.data) for entry in (await events(views[0], lease.run_id))[2:]]
             assert notes[::2] == [{"text": f"{n} {number}"} for number in range(1, 11)]

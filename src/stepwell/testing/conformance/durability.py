@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from stepwell.domain.outcome import Commit, ErrorInfo, Held, Parked, Payload, Retrying, Succeeded
+from stepwell.domain.outcome import ErrorInfo, Held, Parked, Payload, Retrying, Succeeded
 from stepwell.ports.store import RunQuery
 from stepwell.testing.conformance.harness import SECOND, Harness, append, events, stored, take
 

@@ -1,4 +1,4 @@
-"""The harness: a place to keep data in, the stores that see it, a clock, and short ways to say what the tests say often.
+"""The harness: a place to keep data in, the stores that see it, a clock, and short ways to say what tests say often.
 
 Made by the adapter's fixture, one for each test. It knows no store; it is given a way to make them.
 """
@@ -37,7 +37,7 @@ HOUR: Final = 3600 * SECOND
 
 
 class Harness:
-    """Stores over one place, which `make` names anew each time it is called. A store that is not shared is made once."""
+    """Stores over one place: `make` gives one more view of it. A store that is not shared is made once."""
 
     def __init__(self, make: Callable[[Clock], Store]) -> None:
         self.clock = ManualClock()
@@ -121,10 +121,23 @@ class Harness:
 
 
 async def take(
-    store: Store, worker_id: str, *, limit: int = 100, agents: Sequence[str] = (AGENT,), only: Sequence[str] | None = None
+    store: Store,
+    worker_id: str,
+    *,
+    limit: int = 100,
+    agents: Sequence[str] = (AGENT,),
+    only: Sequence[str] | None = None,
 ) -> list[Claim]:
     """What a claim gives the worker."""
     return (await store.claim(ClaimRequest(worker_id, limit, agents, only))).taken
+
+
+async def take_over(store: Store, worker_id: str, *, limit: int = 100, only: Sequence[str] | None = None) -> list[Claim]:
+    """What a claim gives the worker once the death of another is proven: soon, and long before any lease runs out."""
+    async with asyncio.timeout(10):
+        while not (taken := await take(store, worker_id, limit=limit, only=only)):
+            await asyncio.sleep(0.01)
+    return taken
 
 
 async def append(store: Store, lease: Lease, number: int, *texts: str) -> Committed:

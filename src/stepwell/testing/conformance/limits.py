@@ -91,7 +91,7 @@ class LimitContract:
         assert await stored(store, run.id) == before
 
     async def _ended(self, harness: Harness, store: Store, run_id: str) -> str | None:
-        """The limit by which a claim round ends the run, and nothing when it does not. The round serves another agent."""
+        """The limit by which a claim for another agent ends the run, and nothing when it does not end."""
         await take(store, await harness.worker(store), agents=("somebody_else",))
         life = (await store.get(run_id)).life
         if life.status != "timed_out":

@@ -1,12 +1,14 @@
-"""What `Store.claim` must do with runs whose worker is gone: by proof at once, without proof when the lease has run out."""
+"""What `Store.claim` must do with runs whose worker is gone: with proof at once, else when the lease has run out."""
 
 from __future__ import annotations
+
+import pytest
 
 from stepwell.domain.outcome import Commit, HandedBack
 from stepwell.domain.run import MAX_CONSECUTIVE_LOSSES, MAX_LOSSES_AND_EXPIRIES
 from stepwell.domain.values import loads
 from stepwell.ports.store import RunQuery
-from stepwell.testing.conformance.harness import LEASE, Harness, append, beat, kinds, stored, take
+from stepwell.testing.conformance.harness import LEASE, Harness, append, beat, events, kinds, stored, take, take_over
 
 
 class LossContract:
@@ -16,7 +18,7 @@ class LossContract:
         one, other = await harness.views()
         lease = await harness.started(one)
         one.abandon_worker(lease.worker)
-        [claim] = await take(other, await harness.worker(other))
+        [claim] = await take_over(other, await harness.worker(other))
         life = claim.run.life
         assert (life.attempt, life.fence, life.lost, life.losses, life.expiries) == (2, 2, 1, 1, 0)
         assert [entry.kind for entry in claim.journal[-2:]] == ["run.lost", "run.started"]
@@ -120,9 +122,22 @@ class LossContract:
         dead, heir = await harness.worker(store), await harness.worker(store)
         held = {claim.run.id for claim in await take(store, dead)}
         store.abandon_worker(dead)
-        first, rest = await take(store, heir, limit=2), await take(store, heir)
+        first, rest = await take_over(store, heir, limit=2), await take(store, heir)
         assert (len(first), len(rest)) == (2, 3)
         assert {claim.run.id for claim in first + rest} == held
+
+    @pytest.mark.parametrize("only", [True, False], ids=["named", "any"])
+    @pytest.mark.parametrize("limit", [1, 2])
+    async def test_the_claim_of_a_lost_run_brings_the_whole_journal(
+        self, harness: Harness, limit: int, only: bool
+    ) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        store.abandon_worker(lease.worker)
+        worker_id = await harness.worker(store)
+        [claim] = await take_over(store, worker_id, limit=limit, only=(lease.run_id,) if only else None)
+        assert claim.journal == await events(store, lease.run_id)
+        assert len(claim.journal) == claim.run.life.seq == 4
 
     async def test_a_worker_that_closes_leaves_its_runs_to_be_taken_at_once(self, harness: Harness) -> None:
         one, other = await harness.views()

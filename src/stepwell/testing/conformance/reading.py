@@ -42,6 +42,15 @@ class ReadingContract:
         assert await store.journal(lease.run_id, after=10) == []
         assert await store.journal(lease.run_id, after=99) == []
 
+    async def test_a_journal_can_be_read_by_kinds(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        await append(store, lease, 1, "a", "b", "c")
+        notes = (await store.journal(lease.run_id))[2:]
+        assert await store.journal(lease.run_id, kinds=("custom.note",)) == notes
+        assert await store.journal(lease.run_id, kinds=("custom.note", "run.lost"), after=3, limit=1) == notes[1:2]
+        assert await store.journal(lease.run_id, kinds=("run.lost",)) == []
+
     async def test_a_journal_holds_the_facts_of_its_run_alone(self, harness: Harness) -> None:
         store = await harness.make()
         lease, other = await harness.started(store), await harness.started(store)

@@ -11,15 +11,15 @@ from stepwell.ports.store import RunQuery
 from stepwell.testing.conformance.harness import Harness, events
 
 _SURROGATES = range(0xD800, 0xE000)
-_AWKWARD = [
-    '{"z":1,"a":2,"m":{"y":1,"b":2}}',
-    '{"n":[1.0,1,1e5,-0.0,0.1,1e-320,9007199254740991,-9007199254740991]}',
-    '{"t":"\\u0041\\/ \\" \\\\ \\n"}',
-    '{"e":{},"l":[],"s":"","0":null}',
-    '{"q":"Robert\'); DROP TABLE run;-- %s ? :x $1 {}"}',
-    '{"lines":"\u2028\u2029\u0085\ufeff\u200f\U0010ffff"}',
-    '{ "spaced" : [ 1 , 2 ] }',
-]
+_AWKWARD = {
+    "unsorted keys": '{"z":1,"a":2,"m":{"y":1,"b":2}}',
+    "numbers": '{"n":[1.0,1,1e5,-0.0,0.1,1e-320,9007199254740991,-9007199254740991]}',
+    "escapes": '{"t":"\\u0041\\/ \\" \\\\ \\n"}',
+    "empty parts": '{"e":{},"l":[],"s":"","0":null}',
+    "quotes and marks": '{"q":"Robert\'); DROP TABLE run;-- %s ? :x $1 {}"}',
+    "odd line ends": '{"lines":"\u2028\u2029\u0085\ufeff\u200f\U0010ffff"}',
+    "spaces": '{ "spaced" : [ 1 , 2 ] }',
+}
 
 
 class ValueContract:
@@ -33,7 +33,7 @@ class ValueContract:
         await one.commit(lease, Commit(1, tuple(Draft("custom.text", text) for text in texts)))
         assert [entry.data for entry in (await events(other, lease.run_id))[2:]] == texts
 
-    @pytest.mark.parametrize("text", _AWKWARD)
+    @pytest.mark.parametrize("text", _AWKWARD.values(), ids=_AWKWARD)
     async def test_a_text_is_not_reformatted(self, harness: Harness, text: str) -> None:
         one, other = await harness.views()
         submission = harness.submission(input=Payload(text), metadata=text, start_on=await harness.worker(one))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from stepwell.domain.outcome import Commit, HandedBack, Parked, Payload, Succeeded
+import pytest
+
+from stepwell.domain.errors import Conflict
+from stepwell.domain.outcome import Commit, HandedBack, Outcome, Parked, Payload, Succeeded
 from stepwell.domain.run import Lease
 from stepwell.ports.store import Control, Store, WorkerInfo
 from stepwell.testing.conformance.harness import LEASE, SECOND, Harness, append, beat, events, take
@@ -56,6 +59,15 @@ class WorkerContract:
         one.abandon_worker(dead)
         assert [info.id for info in await other.workers()] == [alive]
 
+    async def test_a_worker_registers_once(self, harness: Harness) -> None:
+        one, other = await harness.views()
+        info = WorkerInfo("wrk_a", host="here", pid=1, capacity=1, started_at=harness.clock.now())
+        await one.open_worker(info, lease_seconds=LEASE)
+        with pytest.raises(Conflict) as refused:
+            await other.open_worker(info, lease_seconds=LEASE)
+        assert refused.value.code == "worker.exists"
+        assert [listed.id for listed in await one.workers()] == ["wrk_a"]
+
     async def test_a_worker_may_close_twice(self, harness: Harness) -> None:
         store = await harness.make()
         worker_id = await harness.worker(store)
@@ -103,7 +115,8 @@ class WorkerContract:
         leases = await self._held(harness, one, worker_id, runs=6)
         assert (await beat(one, worker_id)).held == {lease.run_id: (1, Control()) for lease in leases}
         parked = Parked(harness.clock.now() + 3600 * SECOND, "[]")
-        for lease, outcome in zip(leases, (Succeeded(Payload("1")), HandedBack(), parked), strict=False):
+        outcomes: list[Outcome] = [Succeeded(Payload("1")), HandedBack(), parked]
+        for lease, outcome in zip(leases, outcomes, strict=False):
             await one.commit(lease, Commit(1, outcome=outcome))
         assert set((await beat(one, worker_id)).held) == {lease.run_id for lease in leases[3:]}
         assert (await beat(other, await harness.worker(other))).held == {}

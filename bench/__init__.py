@@ -1,0 +1,3 @@
+"""What Stepwell reaches on this machine, beside what bare durable code reaches in the same minute. `python -m bench
+--help`.
+"""

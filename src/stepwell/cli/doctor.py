@@ -1,0 +1,168 @@
+"""`stepwell doctor`: where everything is and where that comes from, whether the store is sound, and what waits for
+nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stepwell.cli.commands import json_option, store_option
+from stepwell.cli.failures import CONFIGURATION, OK, UNAVAILABLE, UNSUCCESSFUL, exit_code
+from stepwell.cli.records import page
+from stepwell.cli.terminal import DONE, FAILED, fields, mark, moment, short, show, size, status_text
+from stepwell.config import find_app, find_store, store_file
+from stepwell.domain.errors import NotFound, StepwellError
+from stepwell.domain.event import to_datetime
+
+if TYPE_CHECKING:
+    from stepwell.config import Setting
+    from stepwell.runtime import StoreReport, WorkerInfo
+
+
+@dataclass
+class Findings:
+    """What was found, in the order in which it is shown; `code` is the exit code of the worst problem."""
+
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    code: int = OK
+
+    def add(self, name: str, value: str) -> None:
+        """A fact."""
+        self.facts.append((name, value))
+
+    def trouble(self, problem: str, code: int) -> None:
+        """Something that should be otherwise."""
+        self.problems.append(problem)
+        self.code = self.code or code
+
+
+@click.command(short_help="Check the store, the settings and the machine.")
+@json_option
+@store_option
+def doctor(as_json: bool, store: str | None) -> int:
+    """Where app and store are and why there, whether the store is sound, and runs that nobody serves.
+
+    Changes nothing. Ends with 0 when all is well.
+    """
+    findings = Findings()
+    _look_at_machine(findings)
+    _look_at_app(findings)
+    _look_at_store(findings, store)
+    if as_json:
+        facts = dict(findings.facts)
+        show(page({"ok": not findings.problems, "facts": facts, "problems": findings.problems}))
+        return findings.code
+    for line in fields(findings.facts):
+        show(line)
+    show()
+    for problem in findings.problems:
+        show(f"{mark(FAILED)} {problem}")
+    if not findings.problems:
+        show(f"{mark(DONE)} nothing wrong")
+    return findings.code
+
+
+def _look_at_machine(findings: Findings) -> None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    import apsw
+
+    try:
+        own = version("stepwell")
+    except PackageNotFoundError:
+        own = "not installed"
+    findings.add("stepwell", own)
+    findings.add("python", f"{sys.version.split()[0]}, {sys.executable}")
+    findings.add("sqlite", f"{apsw.sqlite_lib_version()}, apsw {apsw.apsw_version()}")
+
+
+def _look_at_app(findings: Findings) -> None:
+    try:
+        app = find_app()
+        findings.add("app", f"{app.value}  ({app.source})")
+    except NotFound:
+        findings.add("app", "none: a target names it, or STEPWELL_APP, or [tool.stepwell]")
+    except StepwellError as error:
+        findings.trouble(error.message, exit_code(error))
+
+
+# ---------------------------------------------------------------- the store
+
+
+def _look_at_store(findings: Findings, store: str | None) -> None:
+    try:
+        setting = find_store(store)
+    except StepwellError as error:
+        findings.trouble(error.message, exit_code(error))
+        return
+    findings.add("store", f"{setting.value}  ({setting.source})")
+    file = store_file(setting.value)
+    if file is not None and not file.exists():
+        findings.add("", "not there yet: the first `stepwell run` makes it")
+        return
+    if file is not None:
+        _look_at_file(findings, file)
+    try:
+        report, workers = asyncio.run(_ask(setting))
+    except StepwellError as error:
+        findings.trouble(f"{error.message}" + (f"; {error.hint}" if error.hint else ""), exit_code(error))
+        return
+    _look_at_report(findings, report)
+    _look_at_workers(findings, report, workers)
+
+
+async def _ask(setting: Setting) -> tuple[StoreReport, list[WorkerInfo]]:
+    from stepwell.cli.reading import opened
+
+    async with opened(setting.value) as runtime:
+        return await runtime.report(), await runtime.workers()
+
+
+def _look_at_file(findings: Findings, file: Path) -> None:
+    try:
+        mode, folder_mode = file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777
+    except OSError as error:
+        findings.trouble(f"{file} cannot be looked at: {error.strerror}", UNAVAILABLE)
+        return
+    findings.add("access", f"file {mode:04o}, folder {folder_mode:04o}")
+    if mode & 0o077:
+        findings.trouble(f"{file} can be read by other users: chmod 600 {file}", CONFIGURATION)
+    if not os.access(file, os.W_OK):
+        findings.trouble(f"{file} cannot be written by this user", UNAVAILABLE)
+
+
+def _look_at_report(findings: Findings, report: StoreReport) -> None:
+    findings.add("engine", report.version)
+    findings.add("schema", str(report.schema))
+    findings.add("size", size(report.size_bytes))
+    counted = [f"{count} {status_text(status)}" for status, count in report.runs.items() if count]
+    findings.add("runs", ", ".join(counted) or "none")
+    for problem in report.problems:
+        findings.trouble(f"the store is damaged: {problem}", UNAVAILABLE)
+
+
+def _look_at_workers(findings: Findings, report: StoreReport, workers: list[WorkerInfo]) -> None:
+    shown = [_worker_line(worker) for worker in workers]
+    findings.add("workers", "\n".join(shown) or "none alive")
+    for agent, count in report.unserved.items():
+        if count:
+            runs = "1 run" if count == 1 else f"{count} runs"
+            findings.trouble(
+                f"{runs} of {agent} wait for a worker, and none that is alive serves them: "
+                f"stepwell worker, or stepwell run TARGET --continue",
+                UNSUCCESSFUL,
+            )
+
+
+def _worker_line(worker: WorkerInfo) -> str:
+    since = moment(to_datetime(worker.started_at))
+    busy = f"{worker.running} of {worker.capacity} busy"
+    return f"{short(worker.id)} pid {worker.pid} on {worker.host}, {busy}, since {since}"

@@ -1,0 +1,125 @@
+"""How errors look, and the exit codes that they end with.
+
+error[agent.unknown]: no agent 'licence-audit' in audit.py
+  did you mean: licence_audit
+  see: stepwell agents list audit.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from stepwell.cli.terminal import say
+from stepwell.domain.errors import (
+    Busy,
+    Conflict,
+    InvalidDefinition,
+    InvalidInput,
+    InvalidValue,
+    NotFound,
+    RunFailed,
+    StepwellError,
+    StoreError,
+    WaitTimeout,
+)
+
+OK: Final = 0
+UNSUCCESSFUL: Final = 1
+USAGE: Final = 2
+CONFIGURATION: Final = 3
+NOT_FOUND: Final = 4
+UNAVAILABLE: Final = 5
+NOT_ENDED: Final = 6
+INTERRUPTED: Final = 130
+
+_EXIT_CODES: Final[Sequence[tuple[type[StepwellError], int]]] = (
+    (RunFailed, UNSUCCESSFUL),
+    (InvalidInput, USAGE),
+    (InvalidValue, USAGE),
+    (Conflict, USAGE),
+    (InvalidDefinition, CONFIGURATION),
+    (NotFound, NOT_FOUND),
+    (StoreError, UNAVAILABLE),
+    (Busy, UNAVAILABLE),
+    (WaitTimeout, NOT_ENDED),
+)
+
+
+class UsageProblem(click.UsageError):
+    """A command line that cannot be carried out, with advice of our own."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def exit_code(error: StepwellError) -> int:
+    """The exit code that an error ends a command with."""
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), UNSUCCESSFUL)
+
+
+def tell(error: StepwellError, *, with_traceback: bool = False) -> None:
+    """Print an error, the user's frames that it carries, and what to do about it; the whole traceback if it was
+    asked for.
+    """
+    if with_traceback:
+        _print_traceback(error)
+    notes = [line for note in getattr(error, "__notes__", ()) for line in note.split("\n")]
+    tell_problem(error.code, error.message, [*notes, *(error.hint or "").split("\n")])
+
+
+def tell_problem(code: str, message: str, more: Sequence[str] = ()) -> None:
+    """Print `error[code]: message` and indented lines below it. Further lines of the message are indented too."""
+    first, *rest = message.split("\n")
+    say(f"{click.style(f'error[{code}]', fg='red', bold=True)}: {first}")
+    for line in (*rest, *more):
+        if line.strip():
+            say(f"  {line.rstrip()}")
+
+
+def tell_usage(error: click.UsageError) -> None:
+    """Print what is wrong with a command line, and where its help is."""
+    hints = [error.hint] if isinstance(error, UsageProblem) and error.hint else []
+    if isinstance(error, click.NoSuchOption) and error.option_name[1:2].isdigit():
+        hints = ["words that begin with - go behind --, for example: stepwell run TARGET -- -5"]
+    path = error.ctx.command_path if error.ctx is not None else "stepwell"
+    tell_problem("usage", _lowered(error.format_message()), [*hints, f"see: {path} --help"])
+
+
+def tell_unexpected(error: BaseException, *, with_traceback: bool) -> None:
+    """Print an error that is a defect of ours, or of the machine: short, unless the traceback was asked for."""
+    if with_traceback:
+        _print_traceback(error)
+    code = "system" if isinstance(error, OSError) else "unexpected"
+    hint = [] if with_traceback else ["for the whole story: stepwell --traceback ..."]
+    tell_problem(code, f"{type(error).__name__}: {error}", hint)
+
+
+def frame_lines(frames: Sequence[str]) -> list[str]:
+    """Frames as `file:line in function` with their line of code below, where the file is at hand."""
+    import linecache
+
+    lines = []
+    for frame in frames:
+        lines.append(frame)
+        place = frame.rpartition(" in ")[0]
+        file, _, number = place.rpartition(":")
+        code = linecache.getline(file, int(number)).strip() if number.isdigit() else ""
+        if code:
+            lines.append(f"  {code}")
+    return lines
+
+
+def _print_traceback(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error)
+
+
+def _lowered(message: str) -> str:
+    """A message of the option parser as ours begin: in lower case, without a full stop."""
+    message = message.strip().removesuffix(".")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,58 @@
+"""A run that is set aside, explained: what it waits for, why, and what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from stepwell.cli.terminal import ending, short
+from stepwell.domain.run import DIVERGED, IN_DOUBT
+
+Facts = Mapping[str, Any]
+
+
+def explain(run_id: str, agent: str, facts: Facts, continue_with: str) -> list[str]:
+    """The lines about a hold. `facts` is the data of the run's last `run.held`; `continue_with` is the command that
+    goes on.
+    """
+    why = facts.get("why", "")
+    what, more = _diverged(facts) if why == DIVERGED else _in_doubt(facts) if why == IN_DOUBT else _paused(facts)
+    lines = [f"{click.style(f'held[{why}]', fg='yellow', bold=True)}: run {short(run_id)} of {agent} {what}", *more]
+    steps = _next_steps(run_id, why, continue_with)
+    width = max(len(command) for command, _ in steps)
+    return lines + [f"    {command.ljust(width)}  {meaning}".rstrip() for command, meaning in steps]
+
+
+def _diverged(facts: Facts) -> tuple[str, list[str]]:
+    return "is held: its program is not the one that wrote its journal", [
+        f"  {facts.get('message', 'the program has changed')}",
+        "  nothing was executed, and no attempt was counted",
+        '  put the program back, or guard the change with ctx.patched("name"), then:',
+    ]
+
+
+def _in_doubt(facts: Facts) -> tuple[str, list[str]]:
+    return f"is held: its step {facts.get('name', '?')} may have had its effect, and no record says so", [
+        f"  {facts.get('message', 'its end was not recorded')}",
+        "  find out whether it happened, and say so:",
+    ]
+
+
+def _paused(facts: Facts) -> tuple[str, list[str]]:
+    return f"was set aside by {facts.get('by', 'somebody')}", ["  to let it go on:"]
+
+
+def _next_steps(run_id: str, why: str, continue_with: str) -> list[tuple[str, str]]:
+    resume = f"stepwell runs resume {ending(run_id)}"
+    if why == DIVERGED:
+        return [(continue_with, "")]
+    if why == IN_DOUBT:
+        return [
+            (f"{resume} --as done RESULT", "it happened, and RESULT is what the step returns"),
+            (f"{resume} --as rerun", "it did not happen: run the step again"),
+            (f"{resume} --as fail", "let the step fail"),
+            (continue_with, "afterwards, to go on"),
+        ]
+    return [(resume, ""), (continue_with, "afterwards, to go on")]

@@ -1,0 +1,54 @@
+"""Reading a store from a command: no app is imported, nothing is executed, and no store comes into being by looking
+for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from stepwell.app import App
+from stepwell.config import find_store, store_file
+from stepwell.domain.errors import NotFound
+
+if TYPE_CHECKING:
+    from stepwell.domain.event import Event
+    from stepwell.runtime import Run, Runtime
+
+
+@asynccontextmanager
+async def opened(store: str | None) -> AsyncIterator[Runtime[Any]]:
+    """A runtime that only reads and records decisions. Raises `NotFound` (`store.missing`) where there is no store
+    yet.
+    """
+    from stepwell.runtime import Runtime
+
+    setting = find_store(store)
+    file = store_file(setting.value)
+    if file is not None and not file.exists():
+        raise NotFound(
+            f"there is no store at {file} ({setting.source})",
+            code="store.missing",
+            hint="the first `stepwell run` makes it; to look elsewhere: --store sqlite:///FILE",
+        )
+    async with Runtime(App("commands"), store=setting.value, worker=False) as runtime:
+        yield runtime
+
+
+def tail(run: Run[Any], *, after: int = 0) -> aclosing[AsyncGenerator[Event]]:
+    """The run's events as they come, to be entered with `async with`, so that leaving early leaves nothing behind."""
+    return aclosing(cast("AsyncGenerator[Event]", run.events(after=after)))
+
+
+async def history(run: Run[Any], *, after: int = 0) -> list[Event]:
+    """The run's events up to the moment at which it was read; does not wait for more."""
+    found: list[Event] = []
+    if run.seq <= after:
+        return found
+    async with tail(run, after=after) as events:
+        async for event in events:
+            found.append(event)
+            if event.seq >= run.seq:
+                break
+    return found

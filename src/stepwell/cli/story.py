@@ -1,0 +1,181 @@
+"""The story of one run, from its events: what went in, what its steps did, what came out, and what holds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stepwell.cli.failures import frame_lines
+from stepwell.cli.holds import explain
+from stepwell.cli.records import run_record
+from stepwell.cli.terminal import (
+    DONE,
+    FAILED,
+    NOTE,
+    RETRYING,
+    age,
+    bold,
+    dim,
+    duration,
+    ending,
+    fields,
+    mark,
+    moment,
+    one_line,
+    size,
+    status_text,
+)
+from stepwell.domain import event
+from stepwell.domain.run import HOLDS
+
+if TYPE_CHECKING:
+    from stepwell.domain.event import Event
+    from stepwell.runtime import Run
+
+_STEPS = (event.STEP_COMPLETED, event.STEP_FAILED)
+
+
+class Story:
+    """A run and its events, read together."""
+
+    def __init__(self, run: Run[Any], events: Sequence[Event]) -> None:
+        self._run = run
+        self._events = events
+
+    # ------------------------------------------------------------ as JSON
+
+    def record(self) -> dict[str, Any]:
+        """The run, its input, steps, artifacts, output, error and hold as plain JSON."""
+        end = self._last(*event.ENDS)
+        hold = self._hold()
+        return run_record(self._run) | {
+            "input": self._facts(event.RUN_QUEUED).get("input"),
+            "steps": [self._step_record(told) for told in self._events if told.kind in _STEPS],
+            "artifacts": [dict(told.data) for told in self._events if told.kind == event.ARTIFACT_SAVED],
+            "output": None if end is None else end.data.get("output"),
+            "error": None if end is None else end.data.get("error"),
+            "hold": None if hold is None else dict(hold.data),
+        }
+
+    def _step_record(self, told: Event) -> dict[str, Any]:
+        kept = {key: told.data[key] for key in ("ms", "error", "try", "retry_at") if key in told.data}
+        done = told.kind == event.STEP_COMPLETED
+        status = "done" if done else "retrying" if "retry_at" in told.data else "failed"
+        return {"step": told.step, "name": told.data["name"], "status": status, **kept}
+
+    # ------------------------------------------------------------ as text
+
+    def lines(self) -> Iterator[str]:
+        """The whole story for people."""
+        yield from fields(self._header())
+        timeline = [line for told in self._events for line in self._line(told)]
+        if timeline:
+            yield from ("", bold("steps"), *timeline)
+        yield from self._artifact_lines()
+        yield from self._end_lines()
+        hold = self._hold()
+        if hold is not None:
+            yield ""
+            yield from explain(self._run.id, self._run.agent, hold.data, "stepwell run TARGET --continue")
+
+    def _header(self) -> list[tuple[str, str]]:
+        run = self._run
+        status = status_text(run.status) + (f" ({run.reason})" if run.reason else "") + (" (dead)" if run.dead else "")
+        attempts = [("attempt", str(run.attempt))] if run.attempt > 1 else []
+        metadata = [("metadata", json.dumps(dict(run.metadata), ensure_ascii=False))] if run.metadata else []
+        return [
+            ("run", run.id),
+            ("agent", f"{run.agent}, version {run.version}"),
+            ("status", status),
+            ("started", f"{moment(run.created_at)} ({age(run.created_at)}){self._lasted()}"),
+            *attempts,
+            *metadata,
+            ("input", self._value(self._facts(event.RUN_QUEUED), "input")),
+        ]
+
+    def _lasted(self) -> str:
+        end = self._last(*event.ENDS)
+        if end is None:
+            return ""
+        return f", ended after {duration((end.at - self._run.created_at).total_seconds() * 1000)}"
+
+    def _line(self, told: Event) -> Iterator[str]:
+        data = told.data
+        match told.kind:
+            case event.STEP_COMPLETED:
+                yield self._timeline(DONE, self._label(told), duration(data.get("ms", 0)))
+            case event.STEP_FAILED if "retry_at" in data:
+                yield self._timeline(RETRYING, self._label(told), self._message(data))
+            case event.STEP_FAILED:
+                yield self._timeline(FAILED, self._label(told), self._message(data))
+            case event.RUN_STARTED if data["attempt"] > 1:
+                yield self._timeline(NOTE, f"attempt {data['attempt']}", "")
+            case event.RUN_RETRYING:
+                yield self._timeline(FAILED, f"attempt {data['attempt']}", self._message(data))
+            case event.RUN_LOST:
+                yield self._timeline(NOTE, "lost", dim("the process that executed it died"))
+            case event.RUN_HANDED_BACK:
+                yield self._timeline(NOTE, "handed back", "")
+            case event.RUN_HELD:
+                yield self._timeline(NOTE, "held", str(data.get("why", "")))
+            case event.RUN_RELEASED:
+                yield self._timeline(NOTE, "released", f"by {data['by']}")
+            case kind if kind.startswith(event.CUSTOM):
+                yield self._timeline(NOTE, kind.removeprefix(event.CUSTOM), dim(one_line(json.dumps(dict(data)), 80)))
+
+    def _timeline(self, kind: str, label: str, detail: str) -> str:
+        width = max([9, *(len(self._label(told)) for told in self._events if told.kind in _STEPS)])
+        return f"  {mark(kind)} {label.ljust(width)} {detail}".rstrip()
+
+    def _label(self, told: Event) -> str:
+        key = (told.step or "").partition(":")[2]
+        name = str(told.data["name"])
+        return one_line(f"{name} {key}" if key and key != name else name, 40)
+
+    def _message(self, data: Any) -> str:
+        error = data["error"]
+        kind = f"{error['type']}: " if error.get("type") else ""
+        return one_line(f"{kind}{error['message']}", 120)
+
+    def _artifact_lines(self) -> Iterator[str]:
+        kept = {told.data["name"]: told.data for told in self._events if told.kind == event.ARTIFACT_SAVED}
+        if kept:
+            yield from ("", bold("artifacts"))
+            command = f"stepwell runs artifact {ending(self._run.id)}"
+            shown = [(f"  {name}", f"{size(data['size']):>9}  {command} {name}") for name, data in kept.items()]
+            yield from fields(shown)
+
+    def _end_lines(self) -> Iterator[str]:
+        end = self._last(*event.ENDS)
+        if end is None:
+            return
+        error = end.data.get("error")
+        if error is not None:
+            kind = f"{error['type']}: " if error.get("type") not in (None, "Fail", "StepFailed") else ""
+            yield from ("", f"{bold('error')} {error['code']}")
+            yield from (f"  {line}" for line in f"{kind}{error['message']}".split("\n"))
+            yield from (f"  {line}" for line in frame_lines(error.get("traceback", ())))
+        elif "output" in end.data or "ref" in end.data:
+            yield from ("", bold("output"))
+            yield from (f"  {line}" for line in self._value(end.data, "output").split("\n"))
+
+    # ------------------------------------------------------------ finding facts
+
+    def _value(self, facts: Any, name: str) -> str:
+        if name in facts:
+            value = facts[name]
+            return value if isinstance(value, str) and name == "output" else json.dumps(value, ensure_ascii=False)
+        if "ref" in facts:
+            return dim(f"({size(facts['ref']['size'])}, kept beside the journal)")
+        return ""
+
+    def _facts(self, kind: str) -> Any:
+        told = self._last(kind)
+        return {} if told is None else told.data
+
+    def _hold(self) -> Event | None:
+        return self._last(event.RUN_HELD) if self._run.status in HOLDS else None
+
+    def _last(self, *kinds: str) -> Event | None:
+        return next((told for told in reversed(self._events) if told.kind in kinds), None)

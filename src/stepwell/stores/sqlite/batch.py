@@ -1,0 +1,277 @@
+"""One transaction: loads what its operations need, lets the domain decide in memory, and saves what changed, in a few statements.
+
+Used by the writer thread only. It neither begins nor ends the transaction, and knows no operation by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import apsw
+
+from stepwell.domain import transitions
+from stepwell.domain.errors import NotFound
+from stepwell.domain.event import Entry
+from stepwell.domain.run import RUNNING, Lifecycle
+from stepwell.domain.transitions import Change
+from stepwell.stores.sqlite import statements
+from stepwell.stores.sqlite.deaths import Deaths
+from stepwell.stores.sqlite.look import Look, look, lost_agents
+from stepwell.stores.sqlite.rows import Row, is_claimable, is_in_queue, life_row, whole_row
+from stepwell.stores.sqlite.statements import fetch
+
+Key: TypeAlias = tuple[str, str, str]
+"""Tenant, scope and idempotency key."""
+
+_MOST_KEPT: Final = 20_000
+_COUNT_AFTER: Final = 1_000_000
+
+
+class Moment(NamedTuple):
+    """When a transaction happens: `now` since the epoch, `elapsed` on the scale of leases, both in microseconds."""
+
+    now: int
+    elapsed: int
+
+
+class Memory:
+    """What the writer knows of the file between transactions: valid until another connection commits.
+
+    SQLite's own page cache rests on the same counter (`PRAGMA data_version`), so a row kept here is the locked row, not a belief about it.
+    `rows` holds running runs by id. `queued` is how many runs are queued: counted at most once a second, followed in between.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.queued = 0
+        self.counted_at: int | None = None
+
+    def forget(self) -> None:
+        """Something else changed the file, or a transaction failed half-way."""
+        self.rows.clear()
+        self.counted_at = None
+
+    def keep(self, changed: Iterable[Row]) -> None:
+        """After a commit: keep what will be written again soon, drop the rest."""
+        for row in changed:
+            if row.life.status != RUNNING:
+                self.rows.pop(row.id, None)
+        if len(self.rows) > _MOST_KEPT:
+            self.rows.clear()
+
+
+class Batch:
+    """The working set of one transaction. `careful` says that its operations may have been written before."""
+
+    def __init__(
+        self, connection: apsw.Connection, memory: Memory, deaths: Deaths, at: Moment, *, careful: bool = False
+    ) -> None:
+        self.connection = connection
+        self.deaths = deaths
+        self.at = at
+        self.now, self.elapsed = at
+        self.careful = careful
+        self.keys: dict[Key, tuple[str, str]] = {}
+        self.new_keys: list[Any] = []
+        self.look: Look | None = None
+        self.lost_agents: frozenset[str] = frozenset()
+        self.queued_from: dict[str, int] = {}
+        self.requeued = False
+        self.claimable = False
+        self.changed: dict[str, Row] = {}
+        self.afterwards: list[Callable[[], None]] = []
+        self._memory = memory
+        self._rows = memory.rows
+        self._unsaved: dict[str, Row] = {}
+        self._evidence: tuple[int, Entry] | None = None
+        self._wanted_lives: set[str] = set()
+        self._wanted_runs: set[str] = set()
+        self._wanted_keys: set[Key] = set()
+        self._wanted_agents: set[str] = set()
+        self._wants_count = False
+
+    # ------------------------------------------------------------ what operations will need
+
+    def want_life(self, run_id: str) -> None:
+        """The run's lifecycle will be needed."""
+        if run_id not in self._rows:
+            self._wanted_lives.add(run_id)
+
+    def want_run(self, run_id: str) -> None:
+        """All of the run will be needed."""
+        row = self._rows.get(run_id)
+        if row is None or not row.facts:
+            self._wanted_runs.add(run_id)
+
+    def want_key(self, key: Key) -> None:
+        """It will be asked which run an idempotency key names."""
+        self._wanted_keys.add(key)
+
+    def want_look(self, agent: str) -> None:
+        """It will be asked what this agent's queue holds."""
+        self._wanted_agents.add(agent)
+
+    def want_count(self) -> None:
+        """It will be asked how many runs are queued."""
+        self._wants_count = True
+
+    def load(self) -> None:
+        """Read what was asked for, with one statement for each kind of thing."""
+        if self._wanted_keys:
+            found = self._fetch(statements.KEYS, list(self._wanted_keys))
+            for tenant, scope, key, run_id, digest in found:
+                self.keys[tenant, scope, key] = run_id, digest
+                self.want_run(run_id)
+        if self._wanted_runs:
+            self.adopt(map(whole_row, self._fetch(statements.RUNS_BY_ID, list(self._wanted_runs))))
+        if self._wanted_lives:
+            self._load_lives()
+        if self._wanted_agents:
+            self._look_at_queues()
+        if self._wants_count:
+            self._count()
+
+    def _load_lives(self) -> None:
+        if len(self._wanted_lives) == 1:
+            found = fetch(self.connection, statements.LIFE_BY_ID, tuple(self._wanted_lives))
+            self.adopt([life_row(found)] if found else [])
+        else:
+            self.adopt(map(life_row, self._fetch(statements.LIVES_BY_ID, list(self._wanted_lives))))
+
+    def _look_at_queues(self) -> None:
+        self.look = look(self.connection, self._wanted_agents, self.now)
+        causes = self.deaths.judge(self.look.holders, self.elapsed, claimant=None)
+        if causes:
+            self.lost_agents = lost_agents(self.connection, causes)
+
+    def _count(self) -> None:
+        memory = self._memory
+        if memory.counted_at is None or not 0 <= self.elapsed - memory.counted_at < _COUNT_AFTER:
+            memory.queued = int(self.connection.execute(statements.COUNT_QUEUED).get)
+            memory.counted_at = self.elapsed
+
+    def _fetch(self, text: str, names: list[Any]) -> list[Any]:
+        found: list[Any] = fetch(self.connection, text, (json.dumps(names),))
+        return found
+
+    # ------------------------------------------------------------ runs
+
+    def adopt(self, rows: Iterable[Row]) -> list[Row]:
+        """Take stored rows into the working set. One that is there already stays as it is, and gets its facts."""
+        adopted = []
+        for row in rows:
+            known = self._rows.setdefault(row.id, row)
+            known.facts = known.facts or row.facts
+            adopted.append(known)
+        return adopted
+
+    def find(self, run_id: str) -> Row | None:
+        """The run, if it was asked for and exists."""
+        return self._rows.get(run_id)
+
+    def row(self, run_id: str) -> Row:
+        """The run, or `NotFound`."""
+        row = self._rows.get(run_id)
+        if row is None:
+            raise NotFound(f"there is no run {run_id}", code="run.unknown", hint="see: stepwell runs list")
+        return row
+
+    @property
+    def queued(self) -> int:
+        """How many runs are queued, right within a second."""
+        return self._memory.queued
+
+    def append(self, row: Row, change: Change) -> None:
+        """Take over a change that only adds facts."""
+        if change.life is row.life and not change.drafts and row.n:
+            return
+        row.life, entries = transitions.number(row.life, change, self.now)
+        row.entries += entries
+        self._unsaved[row.id] = row
+
+    def change(self, row: Row, change: Change) -> None:
+        """Take over any change of a run."""
+        before = row.life
+        self.append(row, change)
+        row.whole = True
+        self.requeued |= self._follow(before, row.life)
+
+    def create(self, facts: tuple[Any, ...], change: Change) -> Row:
+        """A new run, with everything that happened to it so far."""
+        row = self._rows[facts[0]] = Row(0, facts[0], facts, change.life)
+        self.append(row, change)
+        self._follow(None, row.life)
+        return row
+
+    def _follow(self, before: Lifecycle | None, after: Lifecycle) -> bool:
+        self._memory.queued += is_in_queue(after) - (before is not None and is_in_queue(before))
+        waits = is_claimable(after)
+        self.claimable |= waits
+        return waits
+
+    # ------------------------------------------------------------ saving
+
+    def save(self) -> None:
+        """Write what changed since the last `save`."""
+        if not self._unsaved:
+            return
+        rows = list(self._unsaved.values())
+        stored = [row for row in rows if row.n]
+        if len(stored) < len(rows):
+            self._insert_runs([row for row in rows if not row.n])
+        if self.new_keys:
+            statements.INSERT_KEYS.run(self.connection, self.new_keys)
+            self.new_keys = []
+        self._insert_entries(rows)
+        self._update_runs(stored)
+        for row in rows:
+            row.entries = []
+            row.whole = False
+        self.changed |= self._unsaved
+        self._unsaved = {}
+
+    def _insert_runs(self, rows: list[Row]) -> None:
+        columns: list[Any] = []
+        for row in rows:
+            columns += row.facts
+            columns += row.life
+        statements.INSERT_RUNS.run(self.connection, columns)
+        first = self.connection.last_insert_rowid() - len(rows) + 1  # a list of rows gets numbers without a gap
+        for n, row in enumerate(rows, first):
+            row.n = n
+
+    def _insert_entries(self, rows: list[Row]) -> None:
+        columns: list[Any] = []
+        for row in rows:
+            n = row.n
+            for entry in row.entries:
+                columns.append(n)
+                columns += entry
+                self._evidence = n, entry
+        if columns:
+            statements.INSERT_ENTRIES.run(self.connection, columns)
+
+    def _update_runs(self, rows: list[Row]) -> None:
+        lives: list[Any] = []
+        touched: list[Any] = []
+        for row in rows:
+            life = row.life
+            if row.whole:
+                lives.append(row.n)
+                lives += life
+            else:
+                touched += (row.n, life.seq, life.commit_no, life.updated_at, life.losses)
+        if touched:
+            statements.UPDATE_TOUCHED.run(self.connection, touched)
+        if lives:
+            statements.UPDATE_LIVES.run(self.connection, lives)
+
+    def has_landed(self) -> bool:
+        """After a commit of unknown result: whether it is in the file. Facts never change, so one of them decides."""
+        if self._evidence is None:
+            return False
+        n, entry = self._evidence
+        found = self.connection.execute(statements.LANDED, (n, entry.seq, entry.at, entry.kind, entry.data)).get
+        return found is not None

@@ -1,0 +1,130 @@
+"""What readers ask: runs, journals, workers, and facts about the file. Each function is one question on a read-only connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import apsw
+
+from stepwell.domain.errors import NotFound
+from stepwell.domain.event import Entry
+from stepwell.domain.run import RunRecord
+from stepwell.ports.store import RunQuery, StoreReport, WorkerInfo
+from stepwell.stores.sqlite import files, worker_lock
+from stepwell.stores.sqlite.rows import whole_row
+from stepwell.stores.sqlite.statements import fetch, sql
+
+_ALARMING_LOG: Final = 64 * 1024 * 1024
+_UNSERVED_AFTER: Final = 10_000_000
+
+_GET: Final = sql("SELECT json_array(n, {facts}, {life}) FROM run WHERE id = ? AND tenant = ?")
+_FIND: Final = sql(
+    "SELECT json_group_array(json_array(n, {facts}, {life}))"
+    " FROM (SELECT * FROM run WHERE {conditions} ORDER BY id DESC LIMIT ?)"
+)
+_JOURNAL: Final = sql(
+    "SELECT json_group_array(json_array({entry})) FROM (SELECT {entry} FROM journal"
+    " WHERE run = (SELECT n FROM run WHERE id = ?) AND seq > ? ORDER BY seq LIMIT ?)"
+)
+_JOURNAL_OF_KINDS: Final = _JOURNAL.replace(
+    "ORDER BY", "AND kind IN (SELECT value FROM json_each(?)) ORDER BY"
+)
+_LAST: Final = sql(
+    "SELECT json_array({entry}) FROM journal WHERE run = (SELECT n FROM run WHERE id = ?)"
+    " AND kind IN (SELECT value FROM json_each(?)) ORDER BY seq DESC LIMIT 1"
+)
+_WORKERS: Final = (
+    "SELECT json_group_array(json_array(boot_id, id, host, pid, capacity, started_at, heartbeat_at, running)) FROM ("
+    " SELECT *, (SELECT count(*) FROM run INDEXED BY run_running WHERE status = 'running' AND worker = worker.id) AS running"
+    " FROM worker WHERE gone IS NULL ORDER BY started_at, id)"
+)
+_STATUSES: Final = "SELECT json_group_object(shown, runs) FROM (SELECT coalesce(hold, status) AS shown, count(*) AS runs FROM run GROUP BY 1)"
+_UNSERVED: Final = sql(
+    "SELECT json_group_object(agent, runs) FROM (SELECT agent, count(*) AS runs FROM run INDEXED BY run_claimable"
+    " WHERE {claimable} AND available_at <= ? AND agent NOT IN"
+    " (SELECT agent FROM run INDEXED BY run_running WHERE status = 'running') GROUP BY agent)"
+)
+
+
+def get(connection: apsw.Connection, run_id: str, tenant: str) -> RunRecord:
+    """The run, or `NotFound`."""
+    columns = fetch(connection, _GET, (run_id, tenant))
+    if columns is None:
+        raise NotFound(f"there is no run {run_id}", code="run.unknown", hint="see: stepwell runs list")
+    return whole_row(columns).record
+
+
+def find(connection: apsw.Connection, query: RunQuery) -> list[RunRecord]:
+    """The runs that match all given fields, newest first."""
+    conditions = list(_conditions(query))
+    text = _FIND.replace("{conditions}", " AND ".join(condition for condition, _ in conditions))
+    arguments = [argument for _, given in conditions for argument in given]
+    return [whole_row(columns).record for columns in fetch(connection, text, (*arguments, query.limit))]
+
+
+def _conditions(query: RunQuery) -> Iterator[tuple[str, Sequence[Any]]]:
+    yield "tenant = ?", (query.tenant,)
+    if query.status is not None:
+        yield "coalesce(hold, status) = ?", (query.status,)
+    if query.agent is not None:
+        yield "agent = ?", (query.agent,)
+    if query.session is not None:
+        yield "session = ?", (query.session,)
+    if query.ended is not None:
+        yield "(ended_at IS NOT NULL) = ?", (int(query.ended),)
+    if query.dead is not None:
+        yield "dead = ?", (int(query.dead),)
+    if query.ending:
+        yield "substr(id, ?) = ?", (-len(query.ending), query.ending)
+    if query.before is not None:
+        yield "id < ?", (query.before,)
+
+
+def journal(connection: apsw.Connection, run_id: str, after: int, limit: int, kinds: Sequence[str]) -> list[Entry]:
+    """Facts of the run with numbers above `after`, in order, of these kinds only where some are named."""
+    if kinds:
+        found = fetch(connection, _JOURNAL_OF_KINDS, (run_id, after, json.dumps(list(kinds)), limit))
+    else:
+        found = fetch(connection, _JOURNAL, (run_id, after, limit))
+    return [Entry._make(entry) for entry in found]
+
+
+def last_entry(connection: apsw.Connection, run_id: str, kinds: Sequence[str]) -> Entry | None:
+    """The newest fact of one of these kinds."""
+    entry = fetch(connection, _LAST, (run_id, json.dumps(list(kinds))))
+    return None if entry is None else Entry._make(entry)
+
+
+def workers(connection: apsw.Connection, folder: str, boot_id: str) -> list[WorkerInfo]:
+    """The workers that are registered and not known to be dead, oldest first."""
+    found = fetch(connection, _WORKERS)
+    return [
+        WorkerInfo(*info) for boot, *info in found if boot == boot_id and not worker_lock.is_dead(folder, info[0])
+    ]
+
+
+def report(connection: apsw.Connection, path: str, now: int) -> StoreReport:
+    """Facts about the file, for people. Reads all of it."""
+    return StoreReport(
+        url=f"sqlite:///{path}",
+        version=f"SQLite {apsw.sqlite_lib_version()}",
+        schema=int(connection.execute("PRAGMA user_version").get),
+        size_bytes=sum(files.size(path + ending) for ending in ("", "-wal")),
+        runs=fetch(connection, _STATUSES),
+        unserved=fetch(connection, _UNSERVED, (now - _UNSERVED_AFTER,)),
+        problems=tuple(_problems(connection, path)),
+    )
+
+
+def _problems(connection: apsw.Connection, path: str) -> Iterator[str]:
+    for (finding,) in connection.execute("PRAGMA quick_check(5)").fetchall():
+        if finding != "ok":
+            yield f"the file is damaged: {finding}"
+    if files.size(path + "-wal") > _ALARMING_LOG:
+        yield "the write-ahead log is larger than 64 MiB: a reader keeps it from being moved into the file"
+    if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
+        yield f"others than the owner may read the file: chmod 600 {path}"

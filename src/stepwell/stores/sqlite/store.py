@@ -1,0 +1,214 @@
+"""The store port over one SQLite file. Holds what was opened and passes each call to whoever carries it out.
+
+Writes go to the writer thread, reads to the readers, heartbeats to a connection of their own. No method here knows SQL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from stepwell.domain.event import Draft, Entry
+from stepwell.domain.outcome import Commit
+from stepwell.domain.run import Lease, RunRecord
+from stepwell.ports import system_clock
+from stepwell.ports.clock import Clock
+from stepwell.ports.store import (
+    DEFAULT_TENANT,
+    Capabilities,
+    ClaimRequest,
+    Claims,
+    Committed,
+    Heartbeat,
+    RunQuery,
+    StoreReport,
+    Submission,
+    Submitted,
+    WorkerInfo,
+)
+from stepwell.stores.hints import Hints
+from stepwell.stores.sqlite import blobs, errors, opening, queries, workers
+from stepwell.stores.sqlite.claims import Take
+from stepwell.stores.sqlite.connection import connect_reader
+from stepwell.stores.sqlite.deaths import Deaths
+from stepwell.stores.sqlite.heartbeat import Heartbeats
+from stepwell.stores.sqlite.operations import Append, Resume, Settle, Submit
+from stepwell.stores.sqlite.reader import Readers
+from stepwell.stores.sqlite.transactions import Stats, Transactions
+from stepwell.stores.sqlite.worker_lock import WorkerLock
+from stepwell.stores.sqlite.writer import Writer
+
+if TYPE_CHECKING:
+    import apsw
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    writer: Writer
+    readers: Readers
+    heartbeats: Heartbeats
+    pid: int
+
+
+class SqliteStore:
+    """One file, any number of processes. To be used from the event loop that opened it, `heartbeat` from any thread.
+
+    `boot_id` (default: this boot of the machine) and `vfs` (the name of a registered SQLite VFS) are for tests of the store itself.
+    """
+
+    capabilities = Capabilities(durable=True, shared=True)
+
+    def __init__(
+        self, path: str, *, clock: Clock | None = None, boot_id: str | None = None, vfs: str | None = None
+    ) -> None:
+        self.path = os.path.realpath(path)
+        self.notifier = Hints(on_wait=self._look_out)
+        self._clock: Clock = clock or system_clock.SystemClock()
+        self._boot_id = system_clock.boot_id() if boot_id is None else boot_id
+        self._vfs = vfs
+        self._locks: dict[str, WorkerLock] = {}
+        self._opened: _Opened | None = None
+
+    async def open(self) -> None:
+        """Make the store usable, creating or migrating what is missing."""
+        if self._opened is not None:
+            return
+        writer = Writer(self.notifier, self._open_file)
+        await writer.start()
+        self._opened = _Opened(
+            writer,
+            Readers(self.path, partial(connect_reader, self.path, self._vfs)),
+            Heartbeats(self.path, self._clock, self._vfs),
+            os.getpid(),
+        )
+
+    async def close(self) -> None:
+        """Finish what was accepted, release workers' proofs of life, threads and files."""
+        opened, self._opened = self._opened, None
+        if opened is None or opened.pid != os.getpid():
+            return
+        await opened.readers.stop()
+        opened.heartbeats.close()
+        await opened.writer.stop()
+        for worker_id in list(self._locks):
+            self.abandon_worker(worker_id)
+
+    def stats(self) -> Stats:
+        """What the writer has done since the store was opened."""
+        return replace(self._use().writer.stats)
+
+    # ------------------------------------------------------------ queue
+
+    async def submit(self, submission: Submission) -> Submitted:
+        answer: Submitted = await self._use().writer.ask(Submit(submission))
+        return answer
+
+    async def claim(self, request: ClaimRequest) -> Claims:
+        answer: Claims = await self._use().writer.ask(Take(request))
+        return answer
+
+    async def commit(self, lease: Lease, write: Commit) -> Committed:
+        operation = Append(lease, write) if write.outcome is None else Settle(lease, write)
+        answer: Committed = await self._use().writer.ask(operation)
+        return answer
+
+    async def resume(
+        self, run_id: str, *, at_seq: int, by: str, drafts: tuple[Draft, ...] = (), verdict: str | None = None
+    ) -> RunRecord:
+        answer: RunRecord = await self._use().writer.ask(Resume(run_id, at_seq, by, drafts, verdict))
+        return answer
+
+    # ------------------------------------------------------------ workers
+
+    async def open_worker(self, worker: WorkerInfo, *, lease_seconds: float) -> None:
+        writer = self._use().writer
+        lock = WorkerLock(self._folder, worker.id)
+        try:
+            await writer.ask(workers.Register(worker, _micros(lease_seconds), self._boot_id))
+        except BaseException:  # not registered: no proof of life stays, and the error goes on
+            lock.release(remove=True)
+            raise
+        self._locks[worker.id] = lock
+
+    async def close_worker(self, worker_id: str) -> None:
+        await self._use().writer.ask(workers.Close(worker_id))
+        lock = self._locks.pop(worker_id, None)
+        if lock is not None:
+            lock.release(remove=True)
+
+    def abandon_worker(self, worker_id: str) -> None:
+        lock = self._locks.pop(worker_id, None)
+        if lock is not None:
+            lock.release(remove=False)
+
+    def heartbeat(self, worker_id: str, *, lease_seconds: float) -> Heartbeat:
+        return self._use().heartbeats.beat(worker_id, _micros(lease_seconds))
+
+    async def workers(self) -> list[WorkerInfo]:
+        return await self._ask(partial(queries.workers, folder=self._folder, boot_id=self._boot_id))
+
+    # ------------------------------------------------------------ reading
+
+    async def get(self, run_id: str, *, tenant: str = DEFAULT_TENANT) -> RunRecord:
+        return await self._ask(partial(queries.get, run_id=run_id, tenant=tenant))
+
+    async def find(self, query: RunQuery) -> list[RunRecord]:
+        return await self._ask(partial(queries.find, query=query))
+
+    async def journal(
+        self, run_id: str, *, after: int = 0, limit: int = 1000, kinds: Sequence[str] = ()
+    ) -> list[Entry]:
+        return await self._ask(partial(queries.journal, run_id=run_id, after=after, limit=limit, kinds=kinds))
+
+    async def last_entry(self, run_id: str, kinds: Sequence[str]) -> Entry | None:
+        return await self._ask(partial(queries.last_entry, run_id=run_id, kinds=kinds))
+
+    async def report(self) -> StoreReport:
+        return await self._ask(partial(queries.report, path=self.path, now=self._clock.now()))
+
+    # ------------------------------------------------------------ values that lie beside the journal
+
+    async def put_blob(self, content: bytes) -> str:
+        name, exists = await self._ask(partial(blobs.look_for, content=content))
+        if not exists:
+            for part in range(blobs.parts(content)):
+                await self._use().writer.ask(blobs.PutPart(name, content, part))
+        return name
+
+    async def get_blob(self, ref: str) -> bytes:
+        return await self._ask(partial(blobs.read, name=ref))
+
+    # ------------------------------------------------------------ what was opened
+
+    def _use(self) -> _Opened:
+        opened = self._opened
+        if opened is None:
+            raise errors.closed(self.path)
+        if opened.pid != os.getpid():
+            raise errors.forked(self.path)
+        return opened
+
+    async def _ask(self, question: Callable[[apsw.Connection], T]) -> T:
+        return await self._use().readers.ask(question)
+
+    def _look_out(self) -> None:
+        if self._opened is not None:
+            self._opened.writer.look_out()
+
+    def _open_file(self) -> Transactions:
+        connection = opening.open_for_writing(self.path, now=self._clock.now(), vfs=self._vfs)
+        return Transactions(connection, self.path, self._clock, Deaths(self._folder, self._boot_id))
+
+    @property
+    def _folder(self) -> str:
+        """Where the workers' lock files are."""
+        return self.path + "-workers"
+
+
+def _micros(seconds: float) -> int:
+    return round(seconds * 1_000_000)

@@ -1,0 +1,248 @@
+"""Carrying operations out: one transaction for all that wait, each alone when that fails, and what errors mean for the store.
+
+Belongs to the writer thread; knows nothing of event loops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import apsw
+
+from stepwell.domain.errors import StepwellError, StoreError
+from stepwell.ports.clock import Clock
+from stepwell.ports.crash_point import CrashPoint
+from stepwell.ports.notifier import QUEUE
+from stepwell.stores.sqlite import errors, files
+from stepwell.stores.sqlite.batch import Batch, Memory, Moment
+from stepwell.stores.sqlite.claims import Take
+from stepwell.stores.sqlite.deaths import Deaths
+from stepwell.stores.sqlite.operations import Operation
+
+_STILL_THERE_EVERY: Final = 1.0
+
+_KINDS: Final = ("submit", "claim", "commit", "outcome", "resume", "worker", "blob")
+_before_commit: Final = {kind: CrashPoint(f"{kind}.before_commit") for kind in _KINDS}
+_after_commit: Final = {kind: CrashPoint(f"{kind}.after_commit") for kind in _KINDS}
+
+
+@dataclass(slots=True)
+class Stats:
+    """What was done since the store was opened. `largest` is the most operations that shared a transaction, `reruns` counts those tried alone."""
+
+    transactions: int = 0
+    operations: int = 0
+    largest: int = 0
+    reruns: int = 0
+    looks: int = 0
+    checkpoints: int = 0
+
+
+@dataclass(slots=True)
+class Changes:
+    """Whom to wake: the runs that changed, whether something became claimable, and whether another process wrote meanwhile."""
+
+    topics: set[str]
+    foreign: bool = False
+
+
+class Transactions:
+    """The writing connection and what is known through it."""
+
+    def __init__(self, connection: apsw.Connection, path: str, clock: Clock, deaths: Deaths) -> None:
+        self.stats = Stats()
+        self._connection = connection
+        self._path = path
+        self._clock = clock
+        self._deaths = deaths
+        self._memory = Memory()
+        self._failed: StoreError | None = None
+        self._identity = files.identity(path)
+        self._looked_for_file = time.monotonic()
+        self._version = self._read_version()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def carry_out(self, operations: Sequence[Operation]) -> Changes:
+        """Give each operation its answer or its error. Never raises."""
+        changes = Changes(set())
+        self._check_file()
+        if self._failed is not None:
+            _refuse(operations, self._failed)
+            return changes
+        try:
+            operations = self._claims_to_make(operations)
+            if operations:
+                self._attempt(operations, changes, careful=False)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong is the answer of those who asked
+            self._recover(operations, changes, error)
+        return changes
+
+    def has_foreign_change(self) -> bool:
+        """Whether another connection has written since this was asked last, or since the last transaction."""
+        self.stats.looks += 1
+        if self._failed is not None:
+            return False
+        try:
+            return self._is_foreign()
+        except apsw.Error:  # the next transaction meets the same error and reports it
+            return False
+
+    def checkpoint(self) -> None:
+        """Move what is in the log into the file, as far as readers allow. To be called when there is nothing else to do."""
+        self.stats.checkpoints += 1
+        if self._failed is None:
+            with contextlib.suppress(apsw.Error):  # no space or a reader in the way: the next one will do
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    # ------------------------------------------------------------ one transaction
+
+    def _attempt(self, operations: Sequence[Operation], changes: Changes, *, careful: bool) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            if self._is_foreign():
+                changes.foreign = True
+            batch = self._batch(careful=careful)
+            for operation in operations:
+                operation.prepare(batch)
+            batch.load()
+            _apply(operations, batch)
+            batch.save()
+            kinds = {operation.kind for operation in operations}
+            for kind in kinds:
+                _before_commit[kind]()
+            self._commit(batch)
+        except BaseException:  # nothing of it stays, here or in the file, and the error goes on
+            self._roll_back()
+            raise
+        self._note(batch, len(operations), changes)
+        self._finish(operations, kinds, batch)
+
+    def _batch(self, *, careful: bool = False) -> Batch:
+        at = Moment(self._clock.now(), round(self._clock.elapsed() * 1_000_000))
+        return Batch(self._connection, self._memory, self._deaths, at, careful=careful)
+
+    def _commit(self, batch: Batch) -> None:
+        """Commit. A failed one is unknown, not failed: unless SQLite says that it is still open, the file decides."""
+        try:
+            self._connection.execute("COMMIT")
+        except apsw.Error:
+            if self._connection.in_transaction or not self._has_landed(batch):
+                raise
+
+    def _has_landed(self, batch: Batch) -> bool:
+        try:
+            return batch.has_landed()
+        except apsw.Error:  # cannot be asked either: the first error is the one to report
+            return False
+
+    def _roll_back(self) -> None:
+        self._memory.forget()
+        if self._connection.in_transaction:
+            with contextlib.suppress(apsw.Error):  # the error that led here is the one to report
+                self._connection.execute("ROLLBACK")
+
+    def _note(self, batch: Batch, operations: int, changes: Changes) -> None:
+        self._memory.keep(batch.changed.values())
+        self.stats.transactions += 1
+        self.stats.operations += operations
+        self.stats.largest = max(self.stats.largest, operations)
+        changes.topics |= batch.changed.keys()
+        if batch.claimable:
+            changes.topics.add(QUEUE)
+
+    def _finish(self, operations: Sequence[Operation], kinds: Iterable[str], batch: Batch) -> None:
+        try:
+            for action in batch.afterwards:
+                action()
+            for kind in kinds:
+                _after_commit[kind]()
+        except Exception as error:  # noqa: BLE001 - it is written, but those who asked do not learn it
+            _refuse(operations, error)
+
+    # ------------------------------------------------------------ when it goes wrong
+
+    def _recover(self, operations: Sequence[Operation], changes: Changes, error: Exception) -> None:
+        """A condition of the store is everybody's answer; anything else is the fault of one, so each is tried alone."""
+        if self._is_condition(operations, error):
+            return
+        for operation in operations:
+            self.stats.reruns += 1
+            try:
+                self._attempt([operation], changes, careful=True)
+            except Exception as own:  # noqa: BLE001 - whatever it is, it is this operation's answer
+                if not self._is_condition([operation], own):
+                    _refuse([operation], own)
+
+    def _is_condition(self, operations: Sequence[Operation], error: Exception) -> bool:
+        condition = errors.translate(error, self._path) if isinstance(error, apsw.Error) else None
+        if condition is None:
+            return False
+        condition.__cause__ = error
+        if errors.is_fatal(condition):
+            self._failed = condition
+        _refuse(operations, condition)
+        return True
+
+    # ------------------------------------------------------------ what others did
+
+    def _claims_to_make(self, operations: Sequence[Operation]) -> Sequence[Operation]:
+        """Answer claims that would find nothing by looking; unless there is something else to write, that takes no lock."""
+        if not all(isinstance(operation, Take) for operation in operations):
+            return operations
+        batch = self._batch()
+        rest = []
+        for operation in operations:
+            assert isinstance(operation, Take)
+            operation.answer = operation.idle(batch)
+            if operation.answer is None:
+                rest.append(operation)
+        return rest
+
+    def _is_foreign(self) -> bool:
+        version = self._read_version()
+        if version == self._version:
+            return False
+        self._version = version
+        self._memory.forget()
+        return True
+
+    def _read_version(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").get)
+
+    def _check_file(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_for_file > _STILL_THERE_EVERY:
+            self._looked_for_file = now
+            if files.identity(self._path) != self._identity:
+                self._failed = files.moved(self._path)
+
+
+def _apply(operations: Sequence[Operation], batch: Batch) -> None:
+    """In the order of the calls, claims last: so they see all that the others made claimable."""
+    claims = []
+    for operation in operations:
+        if isinstance(operation, Take):
+            claims.append(operation)
+        else:
+            _decide(operation, batch)
+    for claim in claims:
+        _decide(claim, batch)
+
+
+def _decide(operation: Operation, batch: Batch) -> None:
+    try:
+        operation.apply(batch)
+    except StepwellError as error:  # refused: its own affair
+        operation.error = error
+
+
+def _refuse(operations: Iterable[Operation], error: Exception) -> None:
+    for operation in operations:
+        operation.error = error

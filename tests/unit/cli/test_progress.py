@@ -1,0 +1,134 @@
+"""Progress: a line for each step, told once, whether a step report or an event tells it first."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import pytest
+
+from stepwell.cli import progress as progress_module
+from stepwell.cli.progress import LiveProgress, Progress, make_progress
+from stepwell.domain.event import Event, to_micros
+from stepwell.engine.report import StepReport
+
+AT = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def report(status: Any, step: str = "0/1", name: str = "greet", **more: Any) -> StepReport:
+    return StepReport("run_x", step, name, status, **more)
+
+
+def event(kind: str, step: str | None = None, **data: Any) -> Event:
+    return Event(1, kind, AT, "run_x", "ses_x", "hello", None, None, step, data)
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return [click.unstyle(line).rstrip() for line in captured.err.splitlines()]
+
+
+def test_each_kind_of_step_report_has_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    progress.on_step(report("started"))
+    progress.on_step(report("done", ms=0.3))
+    progress.on_step(report("remembered", "0/2", "think"))
+    progress.on_step(report("retrying", "0/3", "fetch", error="refused", retry_in=2.0))
+    progress.on_step(report("failed", "0/3", "fetch", error="refused"))
+    assert told(capsys) == [
+        "  ✓ greet     0.3 ms",
+        "  ↺ think     remembered",
+        "  ⟳ fetch     retrying in 2.0 s: refused",
+        "  ✗ fetch     refused",
+    ]
+
+
+def test_events_tell_what_other_processes_do(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    error = {"code": "step.error", "message": "refused", "type": "OSError"}
+    progress.on_event(event("step.completed", "0/1", name="greet", ms=12.0))
+    progress.on_event(event("step.failed", "0/2", name="fetch", error=error, retry_at=1))
+    progress.on_event(event("step.failed", "0/2", name="fetch", error=error))
+    progress.on_event(event("run.retrying", attempt=1, error=error, available_at=to_micros(AT) + 2_000_000))
+    progress.on_event(event("artifact.saved", name="report.md", size=2150))
+    progress.on_event(event("custom.halfway", percent=50))
+    progress.on_event(event("run.lost", attempt=1, worker="wrk_x", losses=1))
+    progress.on_event(event("run.started", attempt=2, fence=2, worker="wrk_y"))
+    assert told(capsys) == [
+        "  ✓ greet     12 ms",
+        "  ✗ fetch     OSError: refused",
+        "  ⟳ attempt 1 retrying in 2.0 s: OSError: refused",
+        "  • report.md artifact, 2.1 KiB",
+        '  • halfway   {"percent": 50}',
+        "  • the process that executed it died",
+    ]
+
+
+@pytest.mark.parametrize("report_first", [True, False])
+def test_a_step_is_told_once(capsys: pytest.CaptureFixture[str], report_first: bool) -> None:
+    progress = Progress()
+    tell = [
+        lambda: progress.on_step(report("done", ms=1.0)),
+        lambda: progress.on_event(event("step.completed", "0/1", name="greet", ms=1.0)),
+    ]
+    for act in tell if report_first else reversed(tell):
+        act()
+    assert len(told(capsys)) == 1
+
+
+def test_a_failure_is_told_again_in_the_next_attempt(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    error = {"code": "step.error", "message": "refused"}
+    progress.on_step(report("failed", error="refused"))
+    progress.on_event(event("step.failed", "0/1", name="greet", error=error))
+    progress.on_event(event("run.retrying", attempt=1, error=error, available_at=to_micros(AT)))
+    progress.on_step(report("failed", error="refused"))
+    assert [line[2] for line in told(capsys)] == ["✗", "⟳", "✗"]
+
+
+def test_a_step_with_a_key_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    progress.on_step(report("done", "inspect:click", "inspect", ms=1.0))
+    assert told(capsys) == ["  ✓ inspect click 1.0 ms"]
+
+
+def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(quiet=True)
+    progress.on_step(report("done", ms=1.0))
+    assert told(capsys) == []
+
+
+def test_what_an_agent_logs_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "_has_handlers", lambda: False)
+    with Progress():
+        logging.getLogger("stepwell.run").info("looking at %s", "a")
+        logging.getLogger("stepwell.engine").warning("lost")
+        logging.getLogger("stepwell.engine").error("broke off", exc_info=ValueError("why"))
+        logging.getLogger("stepwell.engine").debug("never shown")
+    logging.getLogger("stepwell.run").info("after the run")
+    assert told(capsys) == ["  • looking at a", "  • warning: lost", "  • error: broke off (ValueError: why)"]
+
+
+def test_who_has_set_up_logging_keeps_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "_has_handlers", lambda: True)
+    with Progress():
+        logging.getLogger("stepwell.run").info("looking")
+    assert told(capsys) == []
+
+
+def test_without_a_terminal_progress_is_plain() -> None:
+    assert type(make_progress()) is Progress
+
+
+def test_on_a_terminal_steps_under_way_are_shown_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module.sys.stderr, "isatty", lambda: True, raising=False)
+    live = make_progress()
+    assert isinstance(live, LiveProgress)
+    for n in range(9):
+        live.on_step(report("started", f"0/{n}", f"step{n}"))
+    live.on_step(report("done", "0/0", "step0", ms=1.0))
+    shown = str(live._picture()).splitlines()
+    assert len(shown) == 7
+    assert "step1" in shown[0]
+    assert shown[-1].strip() == "and 2 more"
