@@ -2,7 +2,7 @@
 # Needs Python >= 3.11 and make; everything else comes hashed into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check demo bench storm lock wheel clean
+.PHONY: help setup test check demo docs docs-check bench storm lock wheel clean
 
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with the hashed packages and stepwell itself (BASE_PYTHON= chooses the interpreter)
 	@echo "$(VENV) is ready"
@@ -27,10 +27,17 @@ check: $(READY) ## lint, format, types, import contracts, links and house rules
 	ruff format --check .
 	mypy
 	lint-imports
+	@$(MAKE) --no-print-directory docs-check
 	$(PYTHON) -m pytest -q tests/architecture tests/docs/test_markdown.py
 
 demo: $(READY) ## audit the licences of the installed packages, killed in the middle and continued
 	$(PYTHON) examples/licence_audit/demo.py
+
+docs: $(READY) ## write docs/reference again from docstrings, help texts and the source
+	$(PYTHON) scripts/make_reference.py
+
+docs-check: $(READY) ## tell whether docs/reference is what the code says
+	$(PYTHON) scripts/make_reference.py --check
 
 bench: $(READY) ## measure beside the raw limit of this machine (BENCH= passes arguments, such as --quick)
 	$(PYTHON) -m bench $(BENCH)

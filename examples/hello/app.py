@@ -1,8 +1,4 @@
-"""A first program: three steps, of which the second takes its time, so that one can kill it.
-
-stepwell run examples/hello/app.py Ada
-stepwell run examples/hello/app.py --continue
-"""
+"""A first program: three steps, of which the second takes its time, so that one can kill it."""
 
 import time
 
@@ -26,7 +22,7 @@ def sign(text: str) -> str:
 
 @app.agent
 async def hello(ctx: Context, name: str) -> str:
-    """Greet somebody, and remember each step."""
+    """Greet somebody, one remembered step at a time."""
     greeting = await ctx.step(greet, name)  # done once, then remembered
     card = await ctx.step(decorate, greeting)
     return await ctx.step(sign, card)

@@ -78,7 +78,7 @@ def main() -> int:
         before = stage.inspected()
         indent(shortened(progress))
 
-        explain(2, f"kill -9 after {len(before)} packages. No handler ran, nothing was saved on the way out.")
+        explain(2, f"kill -9 after {len(before)} packages: no handler ran, nothing was saved.")
         command("stepwell runs list")
         indent(stage.run("runs", "list")[0].splitlines())
 
@@ -120,7 +120,7 @@ def prove(before: Sequence[str], after: Sequence[str], packages: set[str], verdi
     """Compare the log of effects with the packages and the report, and tell what ran again. 0 if all is well."""
     counted = Counter([*before, *after])
     twice = [package for package, times in counted.items() for _ in range(times - 1)]
-    explain(5, "The proof, from a log outside the store: a line for every inspection that began.")
+    explain(5, "The proof: a log outside the store, with a line for every inspection begun.")
     tell(f"{len(before)} inspections began before the kill, {len(after)} after it.")
     if twice == [before[-1]]:
         tell(

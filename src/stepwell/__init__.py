@@ -11,12 +11,10 @@
 Names are loaded when they are first used, so that importing the package costs little.
 """
 
-from __future__ import annotations
+import typing as _typing
+from importlib import import_module as _import_module
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from stepwell.app import Agent as Agent
     from stepwell.app import App as App
     from stepwell.domain.errors import Busy as Busy
@@ -72,11 +70,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     module = _HOME_OF.get(name)
     if module is None:
         raise AttributeError(f"module 'stepwell' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(module), name)
+    value = globals()[name] = getattr(_import_module(module), name)
     return value
 
 

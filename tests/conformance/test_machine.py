@@ -3,13 +3,15 @@
 from functools import partial
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from stepwell.testing.conformance import Harness
 from stepwell.testing.conformance.machine import machine_for
 from tests.conformance.stores import maker
 
-QUICK = settings(max_examples=30, stateful_step_count=40, deadline=None)
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
+QUICK = settings(max_examples=80, stateful_step_count=40, deadline=None, phases=PHASES)
+ON_DISK = settings(QUICK, max_examples=40)
 
 
 def harness_over(name: str, folder: Path) -> Harness:
@@ -18,4 +20,4 @@ def harness_over(name: str, folder: Path) -> Harness:
 
 
 TestMemoryMachine = machine_for(partial(harness_over, "memory"), QUICK)
-TestSqliteMachine = machine_for(partial(harness_over, "sqlite"), QUICK)
+TestSqliteMachine = machine_for(partial(harness_over, "sqlite"), ON_DISK)

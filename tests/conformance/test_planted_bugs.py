@@ -1,4 +1,4 @@
-"""The suite can fail: each store here has one bug, and the tests must find it. Both kinds are tried, the contracts and the machine."""
+"""The suite can fail: each store here has one bug, and both the contracts and the machine must find it."""
 
 import asyncio
 from dataclasses import replace
@@ -136,9 +136,7 @@ class Check(NamedTuple):
 FOUND_BY: dict[type[MemoryStore], Check] = {
     ChecksNoFence: Check(conformance.FenceContract, "test_an_old_fence_appends_nothing"),
     LooksForKeysTooEarly: Check(conformance.IdempotencyContract, "test_fifty_callers_with_one_key_make_one_run"),
-    RaisesNoAttempt: Check(
-        conformance.LossContract, "test_the_run_of_a_dead_worker_is_taken_at_once_as_a_new_attempt"
-    ),
+    RaisesNoAttempt: Check(conformance.LossContract, "test_the_run_of_a_dead_worker_is_taken_at_once_as_a_new_attempt"),
     WritesTwice: Check(conformance.CommitContract, "test_the_same_number_twice_is_written_once"),
     ForgetsFacts: Check(conformance.CommitContract, "test_an_outcome_and_all_its_facts_are_written_together"),
     HoldsForEverybody: Check(conformance.WorkerContract, "test_the_answer_leaves_out_what_another_worker_took"),

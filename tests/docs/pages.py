@@ -172,6 +172,7 @@ def run_page(markdown: str, folder: Path) -> None:
     environment = reader_environment(folder)
     os.environ.update(environment)
     os.chdir(folder)
+    sys.path[0] = str(folder)  # where the page's files are, instead of where this program is
     script = folder / "page.py"
     page = sys.modules["__main__"] = ModuleType("__main__")
     page.__file__ = str(script)

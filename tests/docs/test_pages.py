@@ -56,6 +56,10 @@ FILES = """
 ```python title="shop/hello.py"
 print("hello", 1 + 1, "in 12 ms")
 ```
+```python
+from shop.hello import __name__ as name
+assert name == "shop.hello"
+```
 ```console
 $ stepwell --version; python shop/hello.py
 ...hello 2 in 400 ms

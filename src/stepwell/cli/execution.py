@@ -81,10 +81,8 @@ async def _begin(runtime: Runtime[Any], order: Order) -> tuple[Run[Any], int]:
     """Start the run; before, mention one that is waiting to be continued."""
     assert order.agent is not None
     for run in await runtime.runs.list(agent=order.agent.name, ended=False, limit=1):
-        say(
-            f"  {mark(NOTE)} run {short(run.id)} of {run.agent} has not ended ({run.status}, {age(run.created_at)}); "
-            f"continue it with: {order.continue_with}"
-        )
+        say(f"  {mark(NOTE)} run {short(run.id)} of {run.agent} has not ended ({run.status}, {age(run.created_at)})")
+        say(f"    continue it with: {order.continue_with}")
     run = await _start(runtime, order)
     if run.ended:
         say(f"  {mark(NOTE)} run {short(run.id)} was started with this key {age(run.created_at)}, and has ended")

@@ -152,6 +152,7 @@ class LiveProgress(Progress):
     def _write(self, line: str) -> None:
         from rich.text import Text
 
+        self._live.refresh()  # so that a step that has ended is not drawn once more below its line
         self._console.print(Text.from_ansi(line), soft_wrap=True)
 
     def _picture(self) -> RenderableType:

@@ -31,7 +31,8 @@ class ErrorInfo:
     """Why something failed: a stable `code`, a `message` for people, whether the same may succeed later, and the
     exception's type.
 
-    `step` names the step whose failure it was; `traceback` holds the user's frames, innermost last.
+    `step` names the step whose failure it was, `also` the steps whose failures came with it from other branches;
+    `traceback` holds the user's frames, innermost last.
     """
 
     code: str
@@ -40,6 +41,7 @@ class ErrorInfo:
     type: str | None = None
     step: str | None = None
     traceback: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     def text(self) -> str:
         """The error as the text of a JSON object, without what is empty."""
@@ -50,6 +52,8 @@ class ErrorInfo:
             data["step"] = self.step
         if self.traceback:
             data["traceback"] = list(self.traceback)
+        if self.also:
+            data["also"] = list(self.also)
         return dumps(data)
 
 

@@ -91,6 +91,10 @@ class Lifecycle(NamedTuple):
     commit_no: int = 0
     ended_at: int | None = None
 
+    def stamped(self, seq: int, at: int) -> Lifecycle:
+        """With the number and the time of its last event: `_replace` for the two fields that every write changes, at half its cost."""
+        return tuple.__new__(Lifecycle, (*self[:2], at, *self[3:17], seq, *self[18:]))
+
     @property
     def ended(self) -> bool:
         """Whether the run has reached its end."""

@@ -69,10 +69,11 @@ def number(before: Lifecycle, change: Change, now: int) -> tuple[Lifecycle, list
     if change.life is before and not change.drafts:
         return before, []
     seq = before.seq
-    entries = [
-        Entry(seq + n, now, draft.kind, draft.step, draft.node, draft.data) for n, draft in enumerate(change.drafts, 1)
-    ]
-    return change.life._replace(seq=seq + len(entries), updated_at=now), entries
+    entries = []
+    for kind, data, step, node in change.drafts:
+        seq += 1
+        entries.append(Entry(seq, now, kind, step, node, data))
+    return change.life.stamped(seq, now), entries
 
 
 # ---------------------------------------------------------------- into the queue
@@ -219,10 +220,10 @@ def commit(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
     why = refusal(life, fence)
     if why is not None:
         raise LeaseLost(f"a write with fence {fence} was refused: {why}", hint="nothing was written")
-    noted = life._replace(commit_no=write.number, losses=0)
+    noted = life._replace(commit_no=write.number, losses=0, leased=life.leased + write.leased)
     if write.outcome is None:
         return Change(noted, write.drafts)
-    change = settle(noted._replace(leased=life.leased + write.leased), write.outcome, now)
+    change = settle(noted, write.outcome, now)
     return Change(change.life, write.drafts + change.drafts)
 
 

@@ -5,14 +5,26 @@ Shared by everything that acts for the agent during the attempt. All writes of a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from stepwell.domain.errors import LeaseLost, StoreError
+from stepwell.domain.errors import InvalidInput, InvalidValue, LeaseLost, Misuse, NotFound, StoreError
 from stepwell.domain.event import ARTIFACT_SAVED, Draft
-from stepwell.domain.outcome import Commit, Held, Outcome, Payload
+from stepwell.domain.outcome import (
+    Cancelled,
+    Commit,
+    Exhausted,
+    Failed,
+    HandedBack,
+    Held,
+    Outcome,
+    Payload,
+    Succeeded,
+    TimedOut,
+)
 from stepwell.domain.run import DIVERGED
 from stepwell.domain.values import dumps
 from stepwell.engine.replay import Call, Diverged, Record, Replay
@@ -27,6 +39,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("stepwell.engine")
 
 INLINE_BYTES: Final = 256 * 1024
+_UNWINDINGS: Final = 100
+_ENDS: Final = (Succeeded, Failed, TimedOut, Exhausted, Cancelled)
 
 
 class AttemptStopped(BaseException):
@@ -41,27 +55,38 @@ LOST: Final = Lost()
 
 
 class Attempt:
-    """The state of one attempt.
+    """What is known of one attempt while it goes on.
 
-    `stop` is set once, by whatever ends the attempt early: an outcome to record, or `LOST` when nothing may be written any more. From
-    then on every context call unwinds the agent.
+    `stop` is set once, by whatever ends the attempt early: an outcome to record, or `LOST` when nothing may be written
+    any more. From then on every context call unwinds the agent, and `on_stop` sees to it that it really ends.
+    `may_act` says whether the lease is certain to be ours, `leaving` whether the worker itself is being stopped;
+    `returned` that the agent has, and `over` that the run has ended with this attempt.
     """
 
     __slots__ = (
+        "_interrupted",
         "_number",
         "_pending",
         "_replay",
+        "_tries",
+        "_tries_ended",
+        "_unwound",
         "artifacts",
         "claimed_elapsed",
         "clock",
         "deps",
+        "failed_together",
         "info",
         "lease",
+        "leaving",
         "may_act",
         "observer",
         "offload",
+        "on_stop",
+        "over",
         "record",
         "restored",
+        "returned",
         "stop",
         "store",
         "touched",
@@ -77,6 +102,7 @@ class Attempt:
         clock: Clock,
         offload: Offload,
         may_act: Callable[[], bool],
+        leaving: Callable[[], bool],
         observer: Observer | None,
     ) -> None:
         self.record = claim.run
@@ -87,10 +113,15 @@ class Attempt:
         self.clock = clock
         self.offload = offload
         self.may_act = may_act
+        self.leaving = leaving
         self.observer = observer
+        self.on_stop: Callable[[], None] | None = None
         self.stop: Outcome | Lost | None = None
+        self.returned = False
+        self.over = False
         self.restored = False
         self.touched = False
+        self.failed_together: list[Sequence[BaseException]] = []
         self.claimed_elapsed = clock.elapsed()
         self.artifacts: dict[str, dict[str, Any]] = {}
         self._replay = Replay(claim.journal)
@@ -98,20 +129,82 @@ class Attempt:
             if entry.kind == ARTIFACT_SAVED:
                 self.saw_artifact(json.loads(entry.data))
         self._number = 0
-        self._pending: list[Draft] = []
+        self._pending: list[tuple[str, Draft]] = []
+        self._interrupted: str | None = None
+        self._tries = 0
+        self._tries_ended: asyncio.Event | None = None
+        self._unwound = 0
 
     # ------------------------------------------------------------ stopping
 
     def check(self) -> None:
-        """Unwind the agent when the attempt is over."""
+        """Refuse a context call: unwind the agent if the attempt is over, object if it cancelled an earlier call."""
         if self.stop is not None:
             raise AttemptStopped
+        if self._interrupted is not None:
+            raise Misuse(
+                f"{self._interrupted} was cancelled by the agent's own code, so what came of it cannot be remembered",
+                code="context.cancelled",
+                hint="bound a step with ctx.step(..., timeout=) instead of asyncio.timeout, wait_for or Task.cancel",
+            )
+
+    async def unwind(self) -> NoReturn:
+        """Unwind the agent from a call it made although the attempt is over.
+
+        One that swallows this for ever is kept waiting in the end, so that it takes no time from others.
+        """
+        self._unwound += 1
+        if self._unwound > _UNWINDINGS:
+            await asyncio.get_running_loop().create_future()
+        raise AttemptStopped
 
     def end(self, stop: Outcome | Lost) -> AttemptStopped:
         """The attempt is over for this reason, unless it already was for another. Raise what this returns."""
         if self.stop is None:
             self.stop = stop
+            if self.on_stop is not None:
+                self.on_stop()
         return AttemptStopped()
+
+    def close(self, stop: Outcome | Lost) -> None:
+        """The agent has returned or was unwound. Tasks that it left behind can do nothing more in its name."""
+        self.returned = True
+        if self.stop is None:
+            self.stop = stop
+
+    def interrupt(self, call: str) -> None:
+        """A context call was cancelled: by whoever stops the worker, or else by the agent itself.
+
+        In the latter case nobody could say on a replay how far the call had come, so that no other may follow it.
+        """
+        if self.stop is None:
+            if self.leaving():
+                self.end(HandedBack())
+            else:
+                self._interrupted = call
+
+    # ------------------------------------------------------------ tries in the air
+
+    def begin_try(self) -> None:
+        """A step's function is about to be called."""
+        self._tries += 1
+
+    def end_try(self) -> None:
+        """It has ended, and what came of it is written or never will be."""
+        self._tries -= 1
+        if self._tries == 0 and self._tries_ended is not None:
+            self._tries_ended.set()
+
+    @property
+    def trying(self) -> bool:
+        """Whether any step's function is being executed."""
+        return self._tries > 0
+
+    async def tries_end(self) -> None:
+        """Where the run is being held: let steps that were begun come to their end, which is still recorded."""
+        if isinstance(self.stop, Held) and self._tries:
+            self._tries_ended = asyncio.Event()
+            await self._tries_ended.wait()
 
     def seconds_left(self) -> float:
         """How much of its leased time the run may still use."""
@@ -123,7 +216,7 @@ class Attempt:
     @property
     def replaying(self) -> bool:
         """Whether the agent still repeats what is remembered."""
-        return self._replay.remaining > 0
+        return self._replay.repeating
 
     @property
     def replay(self) -> Replay:
@@ -131,24 +224,39 @@ class Attempt:
 
     def recall(self, call: Call) -> Record | None:
         """What the journal knows of a call. A difference ends the attempt: the run is held as diverged."""
-        self.touched = True
+        self.touch()
         try:
             return self._replay.recall(call)
         except Diverged as difference:
             raise self.diverged(difference) from None
 
-    def open_branches(self, place: str, verb: str) -> None:
+    def open_branches(self, place: str, verb: str, count: int) -> None:
         """The program opens branches at a place. A difference ends the attempt."""
-        self.touched = True
+        self.touch()
         try:
-            self._replay.open_branches(place, verb)
+            self._replay.open_branches(place, verb, count)
         except Diverged as difference:
             raise self.diverged(difference) from None
 
+    def touch(self) -> None:
+        """The agent uses its context. If it once saved a checkpoint, it must have asked for it first."""
+        self.touched = True
+        if self._replay.checkpoint is not None and not self.restored:
+            start = f"{self._replay.generation}/0"
+            raise self.diverged(Diverged(start, "a checkpoint", "no ctx.restore at its start"))
+
     def expect_end(self, scope: str, position: int) -> None:
-        """The scope ends, or its numbering does. Calls that the journal still holds there are a difference."""
+        """A branch ends. Calls that the journal still holds there are a difference."""
         try:
             self._replay.expect_end(scope, position)
+        except Diverged as difference:
+            raise self.diverged(difference) from None
+
+    def expect_done(self) -> None:
+        """The agent ends, or its numbering does. Calls that the journal holds and nobody made are a difference."""
+        self.touch()
+        try:
+            self._replay.expect_done()
         except Diverged as difference:
             raise self.diverged(difference) from None
 
@@ -156,15 +264,19 @@ class Attempt:
         """Hold the run: the program is not the one that wrote the journal."""
         return self.end(Held(DIVERGED, "replay", dumps(difference.detail)))
 
+    def undecodable(self, step: str, error: InvalidValue | InvalidInput) -> AttemptStopped:
+        """Hold the run: what the journal holds does not fit the types of this program."""
+        return self.diverged(Diverged(step, "a value of another shape", f"one that fits: {error.message}"))
+
     def saw_artifact(self, facts: dict[str, Any]) -> None:
         """The run keeps this file now; of equal names the newest counts."""
         self.artifacts[facts["name"]] = facts
 
     # ------------------------------------------------------------ writing
 
-    def note(self, draft: Draft) -> None:
-        """Let a fact ride on the next commit."""
-        self._pending.append(draft)
+    def note(self, draft: Draft, scope: str) -> None:
+        """Let a fact of a scope ride on the next commit."""
+        self._pending.append((scope, draft))
 
     def before_acting(self) -> None:
         """Refuse to start anything when the lease is no longer certain to be ours."""
@@ -172,25 +284,37 @@ class Attempt:
         if not self.may_act():
             raise self.end(LOST)
 
-    async def commit(self, *drafts: Draft) -> None:
-        """Write facts, durably when this returns. When the lease is lost nothing is written and the attempt ends."""
-        self.check()
-        write = self._next(drafts)
+    async def commit(self, *drafts: Draft, of_try: str | None = None, apart: bool = False) -> None:
+        """Write facts, durably when this returns. When the lease is lost nothing is written and the attempt ends.
+
+        What came of a try is written even while the run is being held; `of_try` is the path of its scope. With `apart`
+        the write goes on when the caller is cancelled: a foreign task may be, at any time.
+        """
+        if self.stop is not None and (of_try is None or not isinstance(self.stop, Held)):
+            raise AttemptStopped
+        writing: Any = self.store.commit(self.lease, self._next(drafts, of_try))
+        if apart:
+            writing = asyncio.ensure_future(writing)
+            writing.add_done_callback(lambda task: task.cancelled() or task.exception())
+            writing = asyncio.shield(writing)
         try:
-            await self.store.commit(self.lease, write)
+            await writing
         except LeaseLost:
             raise self.end(LOST) from None
-        except StoreError as error:
+        except Exception as error:  # whatever a store raises, nobody knows whether it has written
             raise self._unwritable(error) from error
 
-    def _unwritable(self, error: StoreError) -> AttemptStopped:
+    def _unwritable(self, error: Exception) -> AttemptStopped:
         _log.error("run %s: the attempt stops, its store does not answer: %s", self.lease.run_id, error)
         return self.end(LOST)
 
     async def finish(self, outcome: Outcome) -> bool:
-        """Write how the attempt stopped, and facts that still wait. False when the lease was lost: then nothing was written."""
+        """Write how the attempt stopped, and facts that still wait.
+
+        False when the lease was lost: then nothing was written.
+        """
         leased = round((self.clock.elapsed() - self.claimed_elapsed) * 1_000_000)
-        write = self._next(())._replace(outcome=outcome, leased=max(0, leased))
+        write = self._next((), None)._replace(outcome=outcome, leased=max(0, leased))
         try:
             await self.store.commit(self.lease, write)
         except LeaseLost:
@@ -198,12 +322,16 @@ class Attempt:
         except StoreError as error:
             _log.error("run %s: its end could not be written, it will be taken up again: %s", self.lease.run_id, error)
             return False
+        self.over = isinstance(outcome, _ENDS)
         return True
 
-    def _next(self, drafts: tuple[Draft, ...]) -> Commit:
+    def _next(self, drafts: tuple[Draft, ...], scope: str | None) -> Commit:
+        """The next write, with the notes that wait; while the run is being held, with those of a try's own scope."""
         if self._pending:
-            drafts = (*self._pending, *drafts)
-            self._pending = []
+            held = isinstance(self.stop, Held)
+            taken = [note for of, note in self._pending if not held or of == scope]
+            self._pending = [(of, note) for of, note in self._pending if held and of != scope]
+            drafts = (*taken, *drafts)
         self._number += 1
         return Commit(self._number, drafts)
 
@@ -220,14 +348,16 @@ class Attempt:
         """Put bytes beside the journal; the attempt ends when the store does not take them."""
         try:
             return await self.store.put_blob(content)
-        except StoreError as error:
+        except Exception as error:  # whatever a store raises, the bytes may not be there
             raise self._unwritable(error) from error
 
-    async def read_payload(self, facts: dict[str, Any], name: str) -> str:
-        """The text of a value that `payload` put into an event."""
-        if "ref" in facts:
-            try:
-                return (await self.store.get_blob(facts["ref"]["blob"])).decode()
-            except StoreError as error:
-                raise self._unwritable(error) from error
-        return dumps(facts[name])
+    async def read_payload(self, facts: dict[str, Any], name: str, step: str) -> str:
+        """The text of a value that `payload` put into an event. Bytes that are gone hold the run."""
+        if "ref" not in facts:
+            return dumps(facts[name])
+        try:
+            return (await self.store.get_blob(facts["ref"]["blob"])).decode()
+        except NotFound:
+            raise self.diverged(Diverged(step, "a value whose bytes are gone", "it")) from None
+        except StoreError as error:
+            raise self._unwritable(error) from error

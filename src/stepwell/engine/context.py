@@ -1,4 +1,6 @@
-"""The context an agent is handed: each verb takes its place in the order, and leaves the work to the step runner or the attempt."""
+"""The context an agent is handed: each verb takes its place in the order, and leaves the work to the step runner or the
+attempt.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,10 @@ import json
 import logging
 import mimetypes
 from collections.abc import Callable, Coroutine, Iterable, MutableMapping
+from contextlib import nullcontext
 from datetime import datetime
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from stepwell.codec import codec_for, fingerprint
@@ -23,14 +26,17 @@ from stepwell.domain.retry import Retry, seconds
 from stepwell.engine.attempt import Attempt, AttemptStopped
 from stepwell.engine.function import BoundStep, checked_name, describe
 from stepwell.engine.replay import NOW, Call, keyed_step, step_call
-from stepwell.engine.scope import Scope, branch_path, inside_step, nested, own_scope
+from stepwell.engine.scope import Scope, branch_path, own_scope, refuse_inside_step, scope_if_own
 from stepwell.engine.step import PLAIN, Policy, Step, StepRunner
 from stepwell.ports.context import AnyLog, RunInfo
 from stepwell.ports.crash_point import CrashPoint
 
+T = TypeVar("T")
+
 MAX_ARTIFACT: Final = 64 * 1024 * 1024
 _MAX_KEY: Final = 1000
 _logger = logging.getLogger("stepwell.run")
+_unlimited = nullcontext()
 _checkpointed = CrashPoint("checkpoint.after_record")
 _artifact_kept = CrashPoint("artifact.after_blob")
 
@@ -40,7 +46,7 @@ class RunContext:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._runner = StepRunner(attempt, self._step_log)
+        self._runner = StepRunner(attempt, self, self._step_log)
         self._log: AnyLog | None = None
 
     # ------------------------------------------------------------ facts
@@ -69,34 +75,38 @@ class RunContext:
     @property
     def random(self) -> Random:
         scope = self._scope("random")
+        self._attempt.touch()
         if scope.random is None:
             scope.random = Random(f"{self._attempt.record.id} {scope.path}")
         return scope.random
 
     def uuid(self) -> UUID:
         scope = self._scope("uuid")
+        self._attempt.touch()
         scope.uuids += 1
         drawn = hashlib.blake2b(f"{self._attempt.record.id} {scope.path} {scope.uuids}".encode(), digest_size=16)
         bits = int.from_bytes(drawn.digest(), "big")
         return UUID(int=bits & ~(0xF << 76) & ~(3 << 62) | 8 << 76 | 2 << 62)
 
     def now(self) -> datetime:
-        place = self._scope("now").next_place()
+        scope = self._scope("now")
+        place = scope.next_place()
         record = self._attempt.recall(Call(event.TIME_READ, place, NOW, ""))
         if record is not None:
             return to_datetime(record.facts()["value"])
         now = self._attempt.clock.now()
-        self._attempt.note(Draft(event.TIME_READ, f'{{"value":{now}}}', place))
+        self._attempt.note(Draft(event.TIME_READ, f'{{"value":{now}}}', place), scope.path)
         return to_datetime(now)
 
     def patched(self, id: str, /) -> bool:
         scope = self._scope("patched")
+        self._attempt.touch()
         known = self._attempt.replay.patches.get(id)
         if known is None:
-            values.check(id, what="id")
+            _check_text(id, "the id of a patch")
             known = not self._attempt.replay.behind(scope.path, scope.position)
             self._attempt.replay.patches[id] = known
-            self._attempt.note(Draft(event.PATCH_MARKED, values.dumps({"id": id, "active": known})))
+            self._attempt.note(Draft(event.PATCH_MARKED, values.dumps({"id": id, "active": known})), scope.path)
         return known
 
     # ------------------------------------------------------------ steps
@@ -118,7 +128,8 @@ class RunContext:
             policy = PLAIN
         else:
             policy = _policy(bound, timeout, retry, in_doubt, run_in)
-        scope = self._keyed_scope() if key is not None else self._scope("step")
+        await self._open()
+        scope = self._scope_of_step(key)
         step = self._make_step(bound, args, scope=scope, name=name, key=key, policy=policy)
         return await self._runner.run(step)
 
@@ -136,8 +147,8 @@ class RunContext:
         shown = function.name if name is None else checked_name(name)
         if shown == "<lambda>":
             raise Misuse("a lambda has no name to be remembered by", code="step.name", hint="give name=")
-        args = (*bound.args, *args)
-        digest = fingerprint((*args, bound.kwargs) if bound.kwargs else args, shown)
+        told = (*bound.args, *args)
+        digest = fingerprint((*told, bound.kwargs) if bound.kwargs else told, shown)
         compared = function.function if name is None else None
         if key is not None:
             place = keyed_step(shown, _checked_key(key, shown))
@@ -145,7 +156,7 @@ class RunContext:
             assert scope is not None
             place = scope.next_place()
         call = step_call(place, shown, digest, compared, keyed=key is not None)
-        return Step(bound.fn, function, args, bound.kwargs, call=call, scope=scope, policy=policy)
+        return Step(bound, args, call=call, scope=scope, policy=policy)
 
     # ------------------------------------------------------------ several things at once
 
@@ -167,39 +178,38 @@ class RunContext:
         slots = asyncio.Semaphore(limit) if limit is not None else None
 
         async def one(index: int, item: Any) -> Any:
-            if slots is not None:
-                await slots.acquire()
-            try:
-                scope = self._scope("map")
+            async with slots or _unlimited:
                 item_key = None if keys is None else keys[index]
+                scope = self._scope_of_step(item_key)
                 step = self._make_step(bound, (item,), scope=scope, name=name, key=item_key, policy=PLAIN)
                 return await self._runner.run(step)
-            finally:
-                if slots is not None:
-                    slots.release()
 
         return await self._branches("map", [one(index, item) for index, item in enumerate(things)])
 
     async def gather(self, *branches: Coroutine[Any, Any, Any]) -> Any:
-        for branch in branches:
-            if not asyncio.iscoroutine(branch):
-                raise Misuse(
-                    f"ctx.gather takes coroutines, not {branch!r:.80}",
-                    code="context.gather",
-                    hint="write ctx.gather(first(), second()); a task or a future belongs to somebody already",
-                )
+        wrong = [branch for branch in branches if not asyncio.iscoroutine(branch)]
+        if wrong:
+            for branch in branches:
+                if asyncio.iscoroutine(branch):
+                    branch.close()
+            raise Misuse(
+                f"ctx.gather takes coroutines, not {values.quote(wrong[0])}",
+                code="context.gather",
+                hint="write ctx.gather(first(), second()); a task or a future belongs to somebody already",
+            )
         results = await self._branches("gather", list(branches))
         return tuple(results) if len(branches) == 2 else results
 
     async def _branches(self, verb: str, branches: list[Coroutine[Any, Any, Any]]) -> list[Any]:
         tasks: list[asyncio.Task[Any]] = []
         try:
+            await self._open()
             place = self._scope(verb).next_place()
-            self._attempt.open_branches(place, verb)
+            self._attempt.open_branches(place, verb, len(branches))
             for index, branch in enumerate(branches):
                 tasks.append(asyncio.create_task(self._branch(branch_path(place, index), branch)))
             branches = []
-            return await _all_ended(tasks)
+            return await self._whole(verb, self._all_ended(tasks))
         finally:
             for branch in branches:
                 branch.close()
@@ -208,8 +218,31 @@ class RunContext:
     async def _branch(self, path: str, branch: Coroutine[Any, Any, Any]) -> Any:
         task = asyncio.current_task()
         assert task is not None
-        Scope(self, path, task).enter()
-        return await branch
+        scope = Scope(self, path, task)
+        scope.enter()
+        try:
+            result = await branch
+        except (SystemExit, KeyboardInterrupt) as error:  # a task would throw it at the event loop
+            return _Raised(error)
+        self._attempt.expect_end(path, scope.position)
+        return result
+
+    async def _all_ended(self, tasks: list[asyncio.Task[Any]]) -> list[Any]:
+        """The results in order when all have ended, else the first error in order. Where the attempt stopped, that
+        goes first, and what other branches were trying comes to its end before, if it may.
+        """
+        pending = set(tasks)
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                if not task.cancelled() and isinstance(task.exception(), AttemptStopped):
+                    await self._attempt.tries_end()
+                    raise AttemptStopped
+        errors = [error for task in tasks if (error := _error_of(task)) is not None]
+        if errors:
+            self._attempt.failed_together.append(errors)
+            raise errors[0]
+        return [task.result() for task in tasks]
 
     # ------------------------------------------------------------ facts of the agent's own
 
@@ -218,32 +251,36 @@ class RunContext:
             raise InvalidDefinition(f"{name!r:.80} cannot name an event", code="definition.name")
         text = codec_for(Any).encode(data if isinstance(data, dict) else {"value": data}, f"emit {name}")
         values.check_size(text, 256 * 1024, f"emit {name}")
+        await self._open()
         kind = event.CUSTOM + name
         place = self._scope("emit").next_place()
         if self._attempt.recall(Call(kind, place, name, values.digest(values.loads(text)))) is None:
-            await self._attempt.commit(Draft(kind, text, place))
+            await self._whole("emit", self._attempt.commit(Draft(kind, text, place)))
 
     async def artifact(self, name: str, content: str | bytes, /, *, media_type: str | None = None) -> None:
-        values.check(name, what="artifact name")
-        raw = content.encode("utf-8") if isinstance(content, str) else bytes(content)
-        if len(raw) > MAX_ARTIFACT:
-            raise InvalidValue(
-                f"artifact {name} has {len(raw):,} bytes; the limit is {MAX_ARTIFACT:,}", path=name, code="value.size"
-            )
+        _check_text(name, "the artifact's name")
+        raw = _raw(name, content)
+        if media_type is None:
+            media_type = _media_type(name, content)
+        _check_text(media_type, f"the media type of artifact {name}")
         ref = blob_name(raw)
+        await self._open()
         place = self._scope("artifact").next_place()
         if self._attempt.recall(Call(event.ARTIFACT_SAVED, place, name, ref)) is not None:
             return
-        media_type = media_type or _media_type(name, content)
+        facts = {"artifact": ref, "name": name, "media_type": media_type, "size": len(raw)}
+        await self._whole("artifact", self._keep(raw, Draft(event.ARTIFACT_SAVED, values.dumps(facts), place)))
+        self._attempt.saw_artifact(facts)
+
+    async def _keep(self, raw: bytes, draft: Draft) -> None:
         await self._attempt.keep(raw)
         _artifact_kept()
-        facts = {"artifact": ref, "name": name, "media_type": media_type, "size": len(raw)}
-        await self._attempt.commit(Draft(event.ARTIFACT_SAVED, values.dumps(facts), place))
-        self._attempt.saw_artifact(facts)
+        await self._attempt.commit(draft)
 
     # ------------------------------------------------------------ saved state
 
     async def checkpoint(self, state: Any, /) -> None:
+        await self._open()
         scope = self._scope("checkpoint")
         if "." in scope.path:
             raise Misuse(
@@ -259,40 +296,62 @@ class RunContext:
             )
         text = codec_for(type(state)).encode(state, "state")
         values.check_size(text, 1024 * 1024, "state")
+        self._attempt.expect_done()
+        await self._whole("checkpoint", self._save(text))
+        self._attempt.replay.generation += 1
+        scope.path, scope.position, scope.random, scope.uuids = str(self._attempt.replay.generation), 0, None, 0
+
+    async def _save(self, text: str) -> None:
         payload = await self._attempt.payload(text)
-        self._attempt.expect_end(scope.path, scope.position)
         version = self._attempt.replay.generation + 1
         await self._attempt.commit(Draft(event.CHECKPOINT_SAVED, f'{{"version":{version},{payload.field("state")}}}'))
         _checkpointed()
-        self._attempt.replay.generation = version
-        scope.path, scope.position, scope.random, scope.uuids = str(version), 0, None, 0
 
     async def restore(self, type: Any, /) -> Any:
-        self._scope("restore")
+        await self._open()
+        scope = self._scope("restore")
         if self._attempt.touched or self._attempt.restored:
             raise Misuse("ctx.restore must be the agent's first call through the context", code="checkpoint.late")
         self._attempt.restored = True
         entry = self._attempt.replay.checkpoint
         if entry is None:
             return None
-        text = await self._attempt.read_payload(json.loads(entry.data), "state")
-        return codec_for(type).decode(text, "the saved state")
+        place = f"{scope.path}/0"
+        text = await self._whole("restore", self._attempt.read_payload(json.loads(entry.data), "state", place))
+        try:
+            return codec_for(type).decode(text, "the saved state")
+        except InvalidValue as error:
+            raise self._attempt.undecodable(place, error) from None
 
     # ------------------------------------------------------------ scopes
+
+    async def _open(self) -> None:
+        """Refuse calls of an attempt that is over. Awaited first, so that not even a stubborn agent hogs the loop."""
+        if self._attempt.stop is not None:
+            await self._attempt.unwind()
 
     def _scope(self, verb: str) -> Scope:
         self._attempt.check()
         return own_scope(self, verb)
 
-    def _keyed_scope(self) -> Scope | None:
-        """The running task's scope, if it has one: a step with a key may run in any task, but not inside a step."""
+    def _scope_of_step(self, key: str | None) -> Scope | None:
+        """The running task's scope. A step with a key may run in any task, but not inside a step."""
+        if key is None:
+            return self._scope("step")
         self._attempt.check()
-        if inside_step(self):
-            raise nested("step")
+        refuse_inside_step(self, "step")
+        return scope_if_own(self)
+
+    async def _whole(self, call: str, doing: Coroutine[Any, Any, T]) -> T:
+        """Await what a call does. When it is cancelled half-way, no other call may follow."""
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
         try:
-            return own_scope(self, "step")
-        except Misuse:
-            return None
+            return await doing
+        except asyncio.CancelledError:
+            if task is not None and task.cancelling() > before:
+                self._attempt.interrupt(f"ctx.{call}")
+            raise
 
     def enter(self, task: asyncio.Task[Any]) -> Scope:
         """Open the agent's own scope in its task."""
@@ -315,15 +374,20 @@ class _RunLog(logging.LoggerAdapter[logging.Logger]):
         return msg, {**kwargs, "extra": {**(self.extra or {}), **kwargs.get("extra", {})}}
 
 
-async def _all_ended(tasks: list[asyncio.Task[Any]]) -> list[Any]:
-    """The results in order, when all have ended; else the first error in order. An attempt that stopped goes first, at once."""
-    pending = set(tasks)
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            if not task.cancelled() and isinstance(task.exception(), AttemptStopped):
-                raise AttemptStopped
-    return [task.result() for task in tasks]
+class _Raised:
+    """What a branch raised, where its task cannot raise it itself."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    if task.cancelled():
+        return asyncio.CancelledError()
+    error = task.exception()
+    return error if error is not None or not isinstance(task.result(), _Raised) else task.result().error
 
 
 async def _end_all(tasks: list[asyncio.Task[Any]]) -> None:
@@ -388,6 +452,29 @@ def _distinct(keys: list[str], name: str) -> list[str]:
     return keys
 
 
+def _raw(name: str, content: str | bytes) -> bytes:
+    if isinstance(content, str):
+        values.check(content, what=f"artifact {name}")
+        raw = content.encode()
+    elif isinstance(content, (bytes, bytearray, memoryview)):
+        raw = bytes(content)
+    else:
+        raise InvalidValue(
+            f"artifact {name} is {type(content).__qualname__}; it must be text or bytes", path=name, code="value.type"
+        )
+    if len(raw) > MAX_ARTIFACT:
+        raise InvalidValue(
+            f"artifact {name} has {len(raw):,} bytes; the limit is {MAX_ARTIFACT:,}", path=name, code="value.size"
+        )
+    return raw
+
+
 def _media_type(name: str, content: str | bytes) -> str:
     guessed = mimetypes.guess_type(name)[0]
     return guessed or ("text/plain" if isinstance(content, str) else "application/octet-stream")
+
+
+def _check_text(text: str, what: str) -> None:
+    if not isinstance(text, str) or not text:
+        raise InvalidDefinition(f"{what} is {values.quote(text)}; it must be a text", code="definition.text")
+    values.check(text, what=what)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from stepwell.domain.errors import Fail, StepwellError
+from stepwell.domain.errors import Fail, InvalidInput, InvalidValue, StepwellError
 from stepwell.domain.event import Entry, to_datetime
 from stepwell.domain.outcome import Failed, HandedBack, Outcome, Retrying, Succeeded, TimedOut
 from stepwell.domain.retry import jitter, seconds
@@ -16,7 +16,7 @@ from stepwell.domain.run import RunRecord
 from stepwell.domain.transitions import RUN_TIMEOUT
 from stepwell.engine.attempt import Attempt, AttemptStopped, Lost
 from stepwell.engine.context import RunContext
-from stepwell.engine.failure import describe_error
+from stepwell.engine.failure import describe_error, is_being_closed
 from stepwell.engine.offload import Offload
 from stepwell.ports.context import Context, RunInfo
 from stepwell.ports.crash_point import CrashPoint
@@ -34,7 +34,7 @@ _ended = CrashPoint("executor.after_outcome")
 
 
 class Ending(NamedTuple):
-    """How a run succeeded: the run as it was claimed, its output's JSON text, and the data of its `artifact.saved` events."""
+    """How a run succeeded: the run as claimed, its output's JSON text, and the data of its `artifact.saved` events."""
 
     run: RunRecord
     output: str
@@ -42,7 +42,11 @@ class Ending(NamedTuple):
 
 
 class Executor:
-    """Executes claims of one worker. `deps` gives what an agent's app shares; `may_act` whether the leases are certain to be ours."""
+    """Executes claims of one worker.
+
+    `deps` gives what an agent's app shares; `may_act` says whether the leases are certain to be ours, `leaving` whether
+    the worker is being stopped.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Executor:
         clock: Clock,
         deps: Callable[[str], Any],
         may_act: Callable[[], bool],
+        leaving: Callable[[], bool],
         observer: Observer | None,
     ) -> None:
         self._store = store
@@ -59,6 +64,7 @@ class Executor:
         self._clock = clock
         self._deps = deps
         self._may_act = may_act
+        self._leaving = leaving
         self._observer = observer
         self.offload = Offload()
 
@@ -76,17 +82,21 @@ class Executor:
             clock=self._clock,
             offload=self.offload,
             may_act=self._may_act,
+            leaving=self._leaving,
             observer=self._observer,
         )
 
     async def execute(self, attempt: Attempt, journal: list[Entry], input_text: str | None) -> Ending | None:
         """Run the attempt to its outcome and write it. `input_text` spares reading the input from the journal.
 
-        Returns how the run ended when it succeeded with an output that is inline, so that a caller in this process need not read it back.
+        Returns how the run ended when it succeeded with an output that is inline, so that a caller in this process need
+        not read it back.
         """
         _claimed()
         runnable = self._runnables[attempt.record.agent]
         stop = await self._run(attempt, runnable, journal, input_text)
+        await self._land(attempt)
+        attempt.close(stop)
         _returned()
         if isinstance(stop, Lost):
             _log.warning("run %s: the lease was lost, nothing more is written", attempt.record.id)
@@ -100,23 +110,21 @@ class Executor:
     async def _run(
         self, attempt: Attempt, runnable: Runnable, journal: list[Entry], input_text: str | None
     ) -> Outcome | Lost:
+        task = asyncio.current_task()
+        assert task is not None
+        limit = asyncio.get_running_loop().call_later(max(0.0, attempt.seconds_left()), _time_out, attempt, task)
         try:
-            async with asyncio.timeout(attempt.seconds_left()) as bound:
-                value = await self._agent(attempt, runnable, journal, input_text)
-                if attempt.stop is None:
-                    return Succeeded(await attempt.payload(runnable.encode_output(value)))
+            value = await self._agent(attempt, runnable, journal, input_text)
+            return Succeeded(await attempt.payload(runnable.encode_output(value)))
         except AttemptStopped:
             pass
-        except asyncio.CancelledError as error:
-            if attempt.stop is None and not _cancelled_from_outside():
-                return self._after_error(attempt, runnable, error)
-            return attempt.stop or HandedBack()
-        except Exception as error:  # noqa: BLE001 - whatever an agent raises decides its run's outcome
-            if attempt.stop is None:
-                return TimedOut(RUN_TIMEOUT) if bound.expired() else self._after_error(attempt, runnable, error)
-        except BaseException as error:  # noqa: BLE001 - SystemExit in an agent ends the run, not the worker
+        except BaseException as error:  # whatever an agent raises, SystemExit included, decides its run and no other
+            if isinstance(error, GeneratorExit) and is_being_closed(task):
+                raise
             if attempt.stop is None:
                 return self._after_error(attempt, runnable, error)
+        finally:
+            limit.cancel()
         assert attempt.stop is not None
         return attempt.stop
 
@@ -124,19 +132,32 @@ class Executor:
         self, attempt: Attempt, runnable: Runnable, journal: list[Entry], input_text: str | None
     ) -> Any:
         if input_text is None:
-            input_text = await attempt.read_payload(json.loads(journal[0].data), "input")
+            input_text = await attempt.read_payload(json.loads(journal[0].data), "input", "the input")
+        try:
+            value = runnable.decode_input(input_text)
+        except (InvalidInput, InvalidValue) as error:
+            raise attempt.undecodable("the input", error) from None
         ctx = RunContext(attempt)
         task = asyncio.current_task()
         assert task is not None
-        scope = ctx.enter(task)
-        result = await runnable.run(cast("Context[Any]", ctx), runnable.decode_input(input_text))
-        attempt.check()
-        attempt.expect_end(scope.path, scope.position)
+        ctx.enter(task)
+        result = await runnable.run(cast("Context[Any]", ctx), value)
+        if attempt.stop is not None:
+            raise AttemptStopped
+        attempt.expect_done()
         return result
+
+    async def _land(self, attempt: Attempt) -> None:
+        try:
+            await attempt.tries_end()
+        except asyncio.CancelledError:  # there is no time for it: what is still being tried will be tried again
+            return
 
     def _after_error(self, attempt: Attempt, runnable: Runnable, error: BaseException) -> Outcome:
         """What an exception of the agent means: another attempt by its retry policy, or the end."""
-        info = describe_error(error, code="agent.error")
+        if isinstance(error, asyncio.CancelledError) and self._leaving():
+            return HandedBack()
+        info = describe_error(error, code="agent.error", together=attempt.failed_together)
         retry = runnable.retry
         if retry is None or not _worth_retrying(error) or not retry.covers(error):
             return Failed(info)
@@ -155,7 +176,6 @@ def _worth_retrying(error: BaseException) -> bool:
     return not isinstance(error, StepwellError) or error.retryable
 
 
-def _cancelled_from_outside() -> bool:
-    """Whether the worker cancelled the task; else the agent awaited something that was cancelled."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _time_out(attempt: Attempt, task: asyncio.Task[Any]) -> None:
+    attempt.end(TimedOut(RUN_TIMEOUT))
+    task.cancel()

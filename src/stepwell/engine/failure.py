@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import os
 import sysconfig
 import traceback
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from stepwell.domain.errors import Fail, StepFailed, StepwellError
 from stepwell.domain.outcome import ErrorInfo
@@ -14,20 +16,57 @@ from stepwell.engine.offload import RemoteError
 
 _MAX_MESSAGE: Final = 4000
 _MAX_FRAMES: Final = 20
+_MAX_ALSO: Final = 1000
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB: Final = sysconfig.get_paths()["stdlib"] + os.sep
 
 
-def describe_error(error: BaseException, *, code: str) -> ErrorInfo:
-    """The error as a value. `Fail` and Stepwell's own errors bring code and `retryable`; all others get `code`, and may pass."""
+def describe_error(
+    error: BaseException, *, code: str, together: Iterable[Sequence[BaseException]] = ()
+) -> ErrorInfo:
+    """The error as a value. `Fail` and Stepwell's own errors bring code and `retryable`; others get `code`, retryable.
+
+    `together` lists errors that ended branches side by side, the one that was raised for all of them first.
+    """
     retryable = True
-    if isinstance(error, Fail):
-        code, retryable = error.code, error.retryable
-    elif isinstance(error, StepwellError):
-        code, retryable = error.code, error.retryable
-    step = error.step if isinstance(error, StepFailed) else None
+    if isinstance(error, (Fail, StepwellError)):
+        code, retryable = _clean(error.code), bool(error.retryable)
     type_name = error.type_name if isinstance(error, RemoteError) else type(error).__name__
-    return ErrorInfo(code, _message(error), retryable, type_name, step, _frames(error))
+    steps = failed_steps(error, together)
+    step, also = (steps[0], steps[1 : 1 + _MAX_ALSO]) if steps else (None, [])
+    return ErrorInfo(code, _message(error), retryable, _clean(type_name), step, _frames(error), tuple(also))
+
+
+def failed_steps(error: BaseException, together: Iterable[Sequence[BaseException]] = ()) -> list[str]:
+    """The steps whose failure this error is or grew from, in the order of their discovery."""
+    steps: dict[str, None] = {}
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        one = left.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        left += [other for errors in together if errors[0] is one for other in errors[1:]]
+        if isinstance(one, StepFailed):
+            steps[one.step] = None
+        else:
+            left += _grown_from(one)
+    return list(steps)
+
+
+def _grown_from(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = list(error.exceptions) if isinstance(error, BaseExceptionGroup) else []
+    cause = error.__cause__ if error.__suppress_context__ else error.__context__
+    return found if cause is None else [*found, cause]
+
+
+def is_being_closed(task: asyncio.Task[Any] | None) -> bool:
+    """Whether a GeneratorExit comes from whoever throws the task's coroutine away, and not from the code inside it."""
+    try:
+        return asyncio.current_task() is not task
+    except RuntimeError:  # no loop runs any more
+        return True
 
 
 def as_local(error: BaseException) -> BaseException:
@@ -44,12 +83,16 @@ def as_local(error: BaseException) -> BaseException:
 
 def _message(error: BaseException) -> str:
     try:
-        text = error.message if isinstance(error, (StepwellError, Fail)) else str(error)
-    except Exception as broken:  # a user's __str__ may raise anything; the failure must still be told
+        text = _clean(error.message if isinstance(error, (StepwellError, Fail)) else error)
+    except BaseException as broken:  # noqa: BLE001 - a user's __str__ may raise anything; the failure must still be told
         text = f"(its message could not be made: {type(broken).__name__})"
-    text = text or type(error).__name__
-    clean = text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
-    return clean if len(clean) <= _MAX_MESSAGE else clean[: _MAX_MESSAGE - 1] + "…"
+    text = text or _clean(type(error).__name__)
+    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"
+
+
+def _clean(text: object) -> str:
+    """Text that a store can keep."""
+    return str(text).encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 def _frames(error: BaseException) -> tuple[str, ...]:
@@ -61,4 +104,4 @@ def _frames(error: BaseException) -> tuple[str, ...]:
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith((_PACKAGE, _STDLIB, "<"))
     ]
-    return tuple(frame.encode("utf-8", "replace").decode() for frame in frames[-_MAX_FRAMES:])
+    return tuple(map(_clean, frames[-_MAX_FRAMES:]))

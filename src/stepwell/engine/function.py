@@ -1,4 +1,4 @@
-"""What a step's function is: its name, whether it is async, whether it wants the step context, and the type of its result."""
+"""What a step's function is: its name, whether it is async or wants the step context, and the type of its result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from stepwell.codec import Codec, codec_for
 from stepwell.domain.errors import InvalidDefinition, Misuse
-from stepwell.domain.values import dumps
+from stepwell.domain.values import check, dumps
 from stepwell.ports.context import StepContext
 
 _MAX_NAME = 200
@@ -47,7 +47,10 @@ class BoundStep(typing.NamedTuple):
 
 
 def describe(fn: Callable[..., Any]) -> BoundStep:
-    """Look at a function, once per function. Partials bring their arguments; bound methods their object, which is not data."""
+    """Look at a function, once per function.
+
+    Partials bring their arguments; bound methods their object, which is not data.
+    """
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     while isinstance(fn, functools.partial):
@@ -65,12 +68,13 @@ def describe(fn: Callable[..., Any]) -> BoundStep:
 
 def checked_name(name: str) -> str:
     """A name given to a step by hand."""
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or "\x00" in name:
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME:
         raise InvalidDefinition(
             f"{name!r:.80} cannot name a step",
             code="definition.step_name",
             hint=f"a step's name is a text of 1 to {_MAX_NAME} characters",
         )
+    check(name, what="the step's name")
     return name
 
 

@@ -1,7 +1,8 @@
-"""The heartbeat: extends all leases of a worker in one statement, from a thread of its own, so that a busy event loop costs no lease.
+"""The heartbeat: extends all leases of a worker in one statement, from a thread of its own, so that a busy event loop
+costs no lease.
 
-It stops extending when the event loop has not ticked for the stall limit: a worker that cannot act must not keep its runs from others.
-Fencing, not this thread, is the guarantee.
+It stops extending when the event loop has not ticked for the stall limit: a worker that cannot act must not keep its
+runs from others. Fencing, not this thread, is the guarantee.
 """
 
 from __future__ import annotations
@@ -27,10 +28,19 @@ _TICKS_PER_BEAT: Final = 5
 
 
 class Heart:
-    """One worker's heartbeat. `answer` is called on the event loop with each reply and the moment at which it was asked for."""
+    """One worker's heartbeat.
+
+    `answer` is called on the event loop with each reply and the moment at which it was asked for.
+    """
 
     def __init__(
-        self, store: Store, worker_id: str, *, lease_seconds: float, clock: Clock, answer: Callable[[Heartbeat, float], None]
+        self,
+        store: Store,
+        worker_id: str,
+        *,
+        lease_seconds: float,
+        clock: Clock,
+        answer: Callable[[Heartbeat, float], None],
     ) -> None:
         self._store = store
         self._worker_id = worker_id
@@ -81,6 +91,9 @@ class Heart:
             reply = self._store.heartbeat(self._worker_id, lease_seconds=self._lease)
         except StoreError as error:
             _log.warning("a heartbeat failed, the next is due soon: %s", error)
+            return
+        except Exception:  # noqa: BLE001 - without its heartbeat a worker would lose everything and never say why
+            _log.exception("a heartbeat failed, the next is due soon")
             return
         self._call_soon(lambda: self._confirm(reply, asked_at))
 

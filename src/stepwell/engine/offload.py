@@ -1,7 +1,7 @@
 """Runs plain functions off the event loop: in daemon threads, or in a spawned interpreter that can be killed.
 
-Threads share the interpreter's lock with everything else: what computes for long belongs in a process. A thread cannot be stopped; when
-its step times out, its result is dropped and the thread serves others once it returns.
+Threads share the interpreter's lock with everything else: what computes for long belongs in a process. A thread cannot
+be stopped; when its step times out, its result is dropped and the thread serves others once it returns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from stepwell.codec import codec_for
-from stepwell.domain.errors import Misuse
+from stepwell.domain.errors import Fail, Misuse, NotExecuted
 from stepwell.domain.values import dumps
 
 _MAX_THREADS: Final = 256
@@ -34,7 +34,7 @@ class RemoteError(Exception):
 
 
 class Offload:
-    """Threads that are made when needed and reused. Daemons: a step that never returns does not keep the process alive."""
+    """Threads that are made when needed and reused. Daemons: a step that never returns keeps no process alive."""
 
     def __init__(self) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -59,11 +59,13 @@ class Offload:
         def work() -> None:
             error: BaseException | None = None
             value: Any = None
+            if future.done():  # the step was given up before a thread was free: it must not happen now
+                return
             try:
                 value = context.run(fn, *args, **kwargs)
             except StopIteration as stop:  # a future cannot carry it
                 error = RuntimeError(f"the step raised {stop!r}")
-            except BaseException as raised:  # whatever a step raises is the step's error, SystemExit included
+            except BaseException as raised:  # noqa: BLE001 - it is the step's error, SystemExit included
                 error = raised
             try:
                 loop.call_soon_threadsafe(deliver, error, value)
@@ -96,7 +98,10 @@ class Offload:
 
 
 async def in_process(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Call a module-level function in a fresh interpreter. Cancelling the caller kills it. Raises `RemoteError` for its exceptions."""
+    """Call a module-level function in a fresh interpreter. Cancelling the caller kills it.
+
+    Raises `RemoteError` for its exceptions.
+    """
     request = {
         "path": [entry or os.getcwd() for entry in sys.path],
         "args": [json.loads(codec_for(type(arg)).encode(arg, f"argument {n}")) for n, arg in enumerate(args, 1)],
@@ -120,8 +125,17 @@ async def in_process(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         raise RemoteError("ProcessDied", f"the step's process ended with {_ending(process.returncode)} and no result")
     answer = json.loads(output)
     if "error" in answer:
-        raise RemoteError(answer["error"]["type"], answer["error"]["message"], tuple(answer["error"]["frames"]))
+        raise _as_raised(answer["error"])
     return codec_for(_return_annotation(fn)).decode(dumps(answer["value"]), "result")
+
+
+def _as_raised(error: dict[str, Any]) -> Exception:
+    """What the step raised there: the two exceptions that are addressed to us as themselves."""
+    if "fail" in error:
+        return Fail(error["message"], **error["fail"])
+    if error["type"] == NotExecuted.__name__:
+        return NotExecuted(error["message"])
+    return RemoteError(error["type"], error["message"], tuple(error["frames"]))
 
 
 def _address(fn: Callable[..., Any]) -> dict[str, str]:

@@ -1,6 +1,7 @@
-"""The other end of a step that runs in its own interpreter: one request on stdin, one answer on stdout, then the process ends.
+"""The other end of a step that runs in its own interpreter: one request on stdin, one answer on stdout, then it ends.
 
-Started as `python -m stepwell.engine.process_child`. What the step prints goes to stderr. The process dies with its parent.
+Started as `python -m stepwell.engine.process_child`. What the step prints goes to stderr. The process dies with its
+parent.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import json
 import os
 import signal
 import sys
-import traceback
 import typing
 from collections.abc import Callable
 from typing import Any, Final
 
 from stepwell.codec import codec_for
+from stepwell.domain.errors import Fail
+from stepwell.domain.retry import seconds
 from stepwell.domain.values import dumps
+from stepwell.engine.failure import describe_error
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -34,12 +37,20 @@ def main() -> None:
     os.dup2(2, 1)
     try:
         answer = {"value": _call(request)}
-    except BaseException as error:  # every exception of the step is the answer, SystemExit included
-        frames = [f"{f.filename}:{f.lineno} in {f.name}" for f in traceback.extract_tb(error.__traceback__)[2:]]
-        answer = {"error": {"type": type(error).__name__, "message": str(error), "frames": frames}}
+    except BaseException as error:  # noqa: BLE001 - every exception of the step is the answer, SystemExit included
+        answer = {"error": _told(error)}
     answer_to.write(dumps(answer))
     answer_to.flush()
     os._exit(0)  # threads and exit hooks of the step's modules must not delay the answer
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    info = describe_error(error, code="step.error")
+    told: dict[str, Any] = {"type": info.type, "message": info.message, "frames": list(info.traceback)}
+    if isinstance(error, Fail):
+        after = None if error.retry_after is None else seconds(error.retry_after)
+        told["fail"] = {"code": info.code, "retryable": info.retryable, "retry_after": after}
+    return told
 
 
 def _call(request: dict[str, Any]) -> Any:

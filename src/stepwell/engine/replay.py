@@ -1,17 +1,18 @@
 """Replay: what a run's journal remembers, asked call by call while its agent starts from the top.
 
-Nothing here writes. A call whose place holds a record of something else, or whose scope's journal goes on although this place is
-empty, means that the program is not the one that wrote the journal: `Diverged`.
+Nothing here writes. A call whose place holds a record of something else, or beyond whose place the journal goes on
+although the place itself is empty, means that the program is not the one that wrote the journal: `Diverged`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from stepwell.domain import event, values
-from stepwell.domain.event import Entry
+from stepwell.domain.errors import Misuse
+from stepwell.domain.event import Draft, Entry
 
 _CALLS: Final = frozenset(
     {event.STEP_INTENDED, event.STEP_COMPLETED, event.STEP_FAILED, event.ARTIFACT_SAVED, event.TIME_READ}
@@ -35,17 +36,19 @@ class Call(NamedTuple):
 
 
 class Record:
-    """What the journal holds of one call. `data` is the text of its newest event.
+    """What the journal holds of one call. `data` is the text of its newest event, `seq` that event's number.
 
-    `completed` and `failed` are final; else `tries` have failed, the next is due at `retry_at`, and `intended` says that one began under
-    a policy that must know. `soft` records were made on the way to an error that ended an attempt: recalled where they fit, else passed over.
+    `completed` and `failed` are final; else `tries` have failed, the next is due at `retry_at`, and `intended` says
+    that one began under a policy that must know. `soft` records were made on the way to an error that ended an
+    attempt: recalled where they fit, else passed over.
     """
 
-    __slots__ = ("completed", "data", "failed", "intended", "kind", "retry_at", "soft", "tries")
+    __slots__ = ("completed", "data", "failed", "intended", "kind", "retry_at", "seq", "soft", "tries")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.data = "{}"
+        self.seq = 0
         self.completed = False
         self.failed = False
         self.intended = False
@@ -66,16 +69,16 @@ class Record:
 class Diverged(Exception):
     """The program differs from the journal. `detail` tells a person where and how."""
 
-    def __init__(self, message: str, detail: dict[str, Any]) -> None:
+    def __init__(self, step: str, expected: str, found: str) -> None:
+        message = f"at {step} the journal has {expected}, the program asks for {found}"
         super().__init__(message)
-        self.detail = {"message": message, **detail}
+        self.detail = {"message": message, "step": step, "expected": expected, "found": found}
 
 
 class Replay:
     """The index over one run's journal.
 
-    `generation` counts checkpoints, `checkpoint` is the newest one's entry; `remaining` counts the records that no call has asked for
-    yet: while there are some, the agent is repeating itself.
+    `generation` counts checkpoints, `checkpoint` is the newest one's entry.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
@@ -83,15 +86,20 @@ class Replay:
         self.checkpoint: Entry | None = None
         self.patches: dict[str, bool] = {}
         self._records: dict[str, Record] = {}
-        self._branches: set[str] = set()
+        self._branches: dict[str, int] = {}
         self._last: dict[str, int] = {}
-        self._asked: set[str] = set()
+        self._asked_keys: set[str] = set()
+        self._went_on = False
         for entry in entries:
             self._note(entry)
-        for step, record in self._records.items():
-            if not record.soft and _is_place(step):
-                self._mark(step)
-        self.remaining = sum(record.final for record in self._records.values())
+        hard = {step: record for step, record in self._records.items() if not record.soft}
+        self._unasked = {step for step in hard if _is_place(step)}
+        self._unasked_keys = {step for step in hard.keys() - self._unasked if self._is_recent(hard[step])}
+        for place in self._unasked:
+            self._mark(place)
+        for place in self._branches.keys() & self._records.keys():
+            if self._records[place].soft:  # a later attempt opened branches there instead
+                del self._records[place]
 
     # ------------------------------------------------------------ reading the journal
 
@@ -107,16 +115,17 @@ class Replay:
             facts = json.loads(entry.data)
             self.patches[facts["id"]] = facts["active"]
         elif kind == event.RUN_RETRYING:
-            step = json.loads(entry.data)["error"].get("step")
-            if step is not None:
-                self._forget_failure(step)
+            error = json.loads(entry.data)["error"]
+            if "step" in error:
+                self._forget([error["step"], *error.get("also", ())])
 
     def _note_call(self, entry: Entry, step: str) -> None:
-        call_kind = _STEP if entry.kind.startswith("step.") else entry.kind
         record = self._records.get(step)
-        if record is None or record.final or record.kind != call_kind:
-            record = self._records[step] = Record(call_kind)
+        if record is None or record.final or not _continues(record, entry):
+            record = self._records[step] = Record(_kind_of_call(entry.kind))
         record.data = entry.data
+        record.seq = entry.seq
+        record.soft = False
         match entry.kind:
             case event.STEP_INTENDED:
                 record.intended = True
@@ -129,94 +138,124 @@ class Replay:
             case _:
                 record.completed = True
 
-    def _forget_failure(self, step: str) -> None:
-        """The failure that ended an attempt is tried again by the next; what the program did about it may or may not come again."""
-        record = self._records.get(step)
-        if record is None or not record.failed:
+    def _forget(self, steps: Iterable[str]) -> None:
+        """The failures that ended an attempt are tried again by the next. What the program did about them may or may
+        not come again: whatever comes later in their scopes, and in the scopes around these, is soft from now on.
+        """
+        failures = {step: record for step in steps if (record := self._records.get(step)) and record.failed}
+        if not failures:
             return
-        del self._records[step]
-        if not _is_place(step):
-            return
-        scope, position = _split(step)
-        for other, later in self._records.items():
-            if _is_place(other):
-                other_scope, other_position = _split(other)
-                if other_scope == scope and other_position > position:
-                    later.soft = True
+        limits: dict[str, int] = {}
+        for step in failures:
+            del self._records[step]
+            for scope, position in _line(step) if _is_place(step) else ():
+                limits[scope] = min(position, limits.get(scope, position))
+        since = min(record.seq for record in failures.values())
+        placeless = min((record.seq for step, record in failures.items() if not _is_place(step)), default=None)
+        for step, record in self._records.items():
+            if not _is_place(step):
+                record.soft |= record.seq > since
+            elif placeless is not None and record.seq > placeless:
+                record.soft = True
+            else:
+                record.soft |= any(scope in limits and position > limits[scope] for scope, position in _line(step))
+
+    def _is_recent(self, record: Record) -> bool:
+        """Whether a keyed step is one that the program, from the newest checkpoint on, will call again."""
+        return record.final and (self.checkpoint is None or record.seq > self.checkpoint.seq)
 
     def _mark(self, place: str) -> None:
+        """Note how far each scope goes, and how many branches were opened where."""
         scope, position = _split(place)
         self._last[scope] = max(self._last.get(scope, 0), position)
-        parts = scope.rsplit(".", 2)
-        if len(parts) == 3:
-            opener = f"{parts[0]}/{parts[1]}"
-            if opener not in self._branches:
-                self._branches.add(opener)
-                self._mark(opener)
+        opener, index = _opener(scope)
+        while opener is not None:
+            self._branches[opener] = max(self._branches.get(opener, 0), index + 1)
+            scope, position = _split(opener)
+            self._last[scope] = max(self._last.get(scope, 0), position)
+            opener, index = _opener(scope)
 
     # ------------------------------------------------------------ answering calls
 
     def recall(self, call: Call) -> Record | None:
-        """What is known of this call; `None` when it is new. Raises `Diverged`."""
+        """What is known of this call; `None` when it is new. Raises `Diverged`, and `Misuse` for a key used twice."""
         record = self._records.get(call.step)
+        if record is not None and (difference := _difference(record, call)) is not None:
+            if call.step in self._asked_keys:
+                raise _key_used_twice(call, *difference)
+            if not record.soft or record.intended:
+                raise Diverged(call.step, *difference)
+            del self._records[call.step]
+            record = None
+        if call.keyed:
+            self._asked_keys.add(call.step)
         if record is None:
+            self._went_on = True
             if not call.keyed:
                 self._expect_nothing(call)
             return None
-        difference = _difference(record, call)
-        if difference is not None:
-            if record.soft:
-                del self._records[call.step]
-                return None
-            raise Diverged(
-                f"at {call.step} the journal has {difference['expected']}, the program asks for {difference['found']}",
-                {"step": call.step, **difference},
-            )
-        if record.final and call.step not in self._asked:
-            self._asked.add(call.step)
-            self.remaining -= 1
+        self._unasked.discard(call.step)
+        self._unasked_keys.discard(call.step)
         return record
 
-    def open_branches(self, place: str, verb: str) -> None:
+    def learn(self, step: str, draft: Draft) -> None:
+        """Remember at once what this attempt writes of a step with a key: a second call must not do it again."""
+        self._note_call(Entry(0, 0, draft.kind, step, None, draft.data), step)
+
+    def open_branches(self, place: str, verb: str, count: int) -> None:
         """The program opens branches at this place. Raises `Diverged` when the journal knows it as something else.
 
-        That the journal knows nothing of it means nothing: branches whose calls have keys, or that call nothing, leave no trace.
+        That the journal knows nothing of it means nothing: branches whose calls have keys, or that call nothing, leave
+        no trace.
         """
+        found = f"{verb} ({_branches_text(count)})"
         record = self._records.get(place)
-        if record is not None and not record.soft:
-            found = f"{verb} (branches)"
-            raise Diverged(
-                f"at {place} the journal has {_shown(record)}, the program asks for {found}",
-                {"step": place, "expected": _shown(record), "found": found},
-            )
+        if record is not None:
+            if not record.soft or record.intended:
+                raise Diverged(place, _shown(record), found)
+            del self._records[place]
+        known = self._branches.get(place, 0)
+        if count < known:
+            raise Diverged(place, f"gather or map ({_branches_text(known)})", found)
 
     def _expect_nothing(self, call: Call) -> None:
-        scope, position = _split(call.step)
         if call.step in self._branches:
-            expected = "branches (gather or map)"
-        elif position < self._last.get(scope, 0):
-            expected = f"nothing, and goes on at {scope}/{self._last[scope]}"
-        else:
-            return
-        raise Diverged(
-            f"at {call.step} the journal has {expected}, the program asks for {_asked(call)}",
-            {"step": call.step, "expected": expected, "found": _asked(call)},
-        )
+            raise Diverged(call.step, "gather or map", _asked(call))
+        onward = self._onward(*_split(call.step))
+        if onward is not None:
+            raise Diverged(call.step, f"nothing, and goes on at {onward}", _asked(call))
+
+    def _onward(self, scope: str, position: int) -> str | None:
+        """Where the journal goes on after a place: in its own scope, or in one around it, which waited for this one."""
+        for around, at in _around(scope, position):
+            last = self._last.get(around, 0)
+            if last > at:
+                return f"{around}/{last}"
+        return None
 
     def behind(self, scope: str, position: int) -> bool:
-        """Whether the journal of this scope goes on after the position."""
-        return position < self._last.get(scope, 0)
+        """Whether the run has been further than this position of a scope."""
+        return bool(self._unasked_keys) or self._onward(scope, position) is not None
+
+    @property
+    def repeating(self) -> bool:
+        """Whether the program still repeats what is remembered."""
+        return bool(self._unasked) or (bool(self._unasked_keys) and not self._went_on)
 
     def expect_end(self, scope: str, position: int) -> None:
-        """The program ends here. Raises `Diverged` when the journal goes on."""
-        if self.behind(scope, position):
-            place = f"{scope}/{position + 1}"
-            record = self._records.get(place)
-            expected = _shown(record) if record is not None else "more calls"
-            raise Diverged(
-                f"at {place} the journal has {expected}, the program has ended",
-                {"step": place, "expected": expected, "found": "the end of the program"},
-            )
+        """The branch ends here. Raises `Diverged` when the journal of its scope goes on."""
+        if self._last.get(scope, 0) > position:
+            left = [step for step in self._unasked if any(own == scope and at > position for own, at in _line(step))]
+            self._expect_none_of(left)
+
+    def expect_done(self) -> None:
+        """The program ends, or a numbering does. Raises `Diverged` when the journal holds calls that were not made."""
+        self._expect_none_of(self._unasked)
+
+    def _expect_none_of(self, steps: Iterable[str]) -> None:
+        first = min(steps, key=_order, default=None)
+        if first is not None:
+            raise Diverged(first, _shown(self._records[first]), "nothing more")
 
 
 def step_call(step: str, name: str, digest: str, function: str | None, *, keyed: bool) -> Call:
@@ -229,6 +268,9 @@ def keyed_step(name: str, key: str) -> str:
     return f"{name.replace('%', '%25').replace(':', '%3A')}:{key}" if ":" in name or "%" in name else f"{name}:{key}"
 
 
+# ------------------------------------------------------------ places
+
+
 def _is_place(step: str) -> bool:
     return ":" not in step
 
@@ -238,17 +280,57 @@ def _split(place: str) -> tuple[str, int]:
     return scope, int(position)
 
 
-def _difference(record: Record, call: Call) -> dict[str, Any] | None:
-    if record.kind != call.kind:
-        return {"expected": _shown(record), "found": _asked(call)}
+def _order(place: str) -> list[int]:
+    return [int(part) for part in place.replace("/", ".").split(".")]
+
+
+def _opener(scope: str) -> tuple[str | None, int]:
+    """The place at which a branch was opened, and its index there; of the agent's own scope, nothing."""
+    parts = scope.rsplit(".", 2)
+    return (f"{parts[0]}/{parts[1]}", int(parts[2])) if len(parts) == 3 else (None, 0)
+
+
+def _around(scope: str, position: int) -> Iterator[tuple[str, int]]:
+    """A position of a scope, and those of the scopes around it at which the way to it was opened."""
+    yield scope, position
+    opener, _ = _opener(scope)
+    while opener is not None:
+        scope, position = _split(opener)
+        yield scope, position
+        opener, _ = _opener(scope)
+
+
+def _line(place: str) -> Iterator[tuple[str, int]]:
+    return _around(*_split(place))
+
+
+# ------------------------------------------------------------ comparing
+
+
+def _kind_of_call(kind: str) -> str:
+    return _STEP if kind.startswith("step.") else kind
+
+
+def _continues(record: Record, entry: Entry) -> bool:
+    """Whether a fact is the next one of the same call. In the place of a soft record another call may have come."""
+    if record.kind != _kind_of_call(entry.kind):
+        return False
+    if not record.soft:
+        return True
+    facts = json.loads(entry.data)
+    return _identity(record)[:2] == (facts["name"], facts["digest"])
+
+
+def _difference(record: Record, call: Call) -> tuple[str, str] | None:
+    """What the journal has and what the program asks for, where these are not the same call."""
     name, digest, function = _identity(record)
-    same_function = call.function is None or function is None or function == call.function
-    if name == call.name and digest == call.digest and same_function:
-        return None
-    found = _asked(call)
-    if name == call.name and same_function:
-        found += " with other arguments" if record.kind == _STEP else " with other content"
-    return {"expected": _shown(record), "found": found}
+    if record.kind != call.kind or name != call.name:
+        return _shown(record), _asked(call)
+    if call.function is not None and function is not None and function != call.function:
+        return f"{_shown(record)} of function {function}", f"{_asked(call)} of function {call.function}"
+    if digest != call.digest:
+        return _shown(record), f"{_asked(call)} with other {'arguments' if call.kind == _STEP else 'content'}"
+    return None
 
 
 def _identity(record: Record) -> tuple[str, str, str | None]:
@@ -265,15 +347,28 @@ def _identity(record: Record) -> tuple[str, str, str | None]:
 
 
 def _shown(record: Record) -> str:
-    name, _, function = _identity(record)
-    return f"{_noun(record.kind)} {function or name}".strip()
+    return _named(record.kind, _identity(record)[0])
 
 
 def _asked(call: Call) -> str:
-    return f"{_noun(call.kind)} {call.function or call.name}".strip()
+    return _named(call.kind, call.name)
 
 
-def _noun(kind: str) -> str:
+def _named(kind: str, name: str) -> str:
+    if kind == event.TIME_READ:
+        return NOW
     if kind.startswith(event.CUSTOM):
-        return "emit"
-    return {event.ARTIFACT_SAVED: "artifact", event.TIME_READ: ""}.get(kind, kind)
+        return f"emit {name}"
+    return f"{'artifact' if kind == event.ARTIFACT_SAVED else kind} {name}"
+
+
+def _branches_text(count: int) -> str:
+    return "1 branch" if count == 1 else f"{count} branches"
+
+
+def _key_used_twice(call: Call, expected: str, found: str) -> Misuse:
+    return Misuse(
+        f"{call.step} stands for {expected} already, and is used for {found}",
+        code="step.key_used_twice",
+        hint="a key names one call: give the other one a key of its own",
+    )

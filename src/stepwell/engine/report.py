@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 
 class StepReport(NamedTuple):
-    """One moment of a step. `ms` is how long it took, `error` what went wrong, `retry_in` the seconds until the next try."""
+    """One moment of a step. `ms` is how long it took, `error` what went wrong, `retry_in` the seconds left."""
 
     run_id: str
     step: str

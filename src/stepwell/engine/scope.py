@@ -1,8 +1,8 @@
 """Scopes: numbered sequences of context calls, each belonging to one task.
 
-The agent is a scope; each branch of `gather` and each item of `map` is another. The path of a scope is the generation (how many
-checkpoints were saved) followed by the positions and branches that lead to it: `0`, then `0.3.1` for the second branch of the third
-call. A call's place is its scope and its position, `0.3.1/2`. Keys never look like places.
+The agent is a scope; each branch of `gather` and each item of `map` is another. The path of a scope is the generation
+(how many checkpoints were saved) followed by the positions and branches that lead to it: `0`, then `0.3.1` for the
+second branch of the third call. A call's place is its scope and its position, `0.3.1/2`. Keys never look like places.
 """
 
 from __future__ import annotations
@@ -10,24 +10,25 @@ from __future__ import annotations
 import asyncio
 from contextvars import ContextVar
 from random import Random
+from types import TracebackType
 from typing import Any
 
 from stepwell.domain.errors import Misuse
 
 _current: ContextVar[Scope] = ContextVar("stepwell.scope")
+_step_of: ContextVar[object] = ContextVar("stepwell.step_of", default=None)
 
 
 class Scope:
-    """One sequence of calls. `busy` is set while a step's own code runs in the scope's task."""
+    """One sequence of calls. `owner` is the context whose calls it numbers."""
 
-    __slots__ = ("busy", "owner", "path", "position", "random", "task", "uuids")
+    __slots__ = ("owner", "path", "position", "random", "task", "uuids")
 
     def __init__(self, owner: object, path: str, task: asyncio.Task[Any]) -> None:
         self.owner = owner
         self.path = path
         self.task = task
         self.position = 0
-        self.busy = False
         self.random: Random | None = None
         self.uuids = 0
 
@@ -35,10 +36,6 @@ class Scope:
         """Take the next position."""
         self.position += 1
         return f"{self.path}/{self.position}"
-
-    def branch(self, place: str, index: int, task: asyncio.Task[Any]) -> Scope:
-        """The scope of a branch that was opened at a place of this one."""
-        return Scope(self.owner, branch_path(place, index), task)
 
     def enter(self) -> None:
         """Make this the scope of the running task, and of nothing that ran before."""
@@ -51,7 +48,11 @@ def branch_path(place: str, index: int) -> str:
 
 
 def own_scope(owner: object, verb: str) -> Scope:
-    """The scope that the running task owns. Raises `Misuse` in any other task, whatever runs beside it."""
+    """The scope that the running task owns.
+
+    Raises `Misuse` in any other task, whatever runs beside it, and in a step's own code.
+    """
+    refuse_inside_step(owner, verb)
     scope = _current.get(None)
     if scope is None or scope.owner is not owner or asyncio.current_task() is not scope.task:
         raise Misuse(
@@ -62,21 +63,37 @@ def own_scope(owner: object, verb: str) -> Scope:
                 "asyncio.wait_for and create_task start tasks: use timeout= instead"
             ),
         )
-    if scope.busy:
-        raise nested(verb)
     return scope
 
 
-def inside_step(owner: object) -> bool:
-    """Whether the running task is executing a step's own code."""
+def scope_if_own(owner: object) -> Scope | None:
+    """The scope that the running task owns, if it does: what has a key needs none."""
     scope = _current.get(None)
-    return scope is not None and scope.owner is owner and scope.busy and asyncio.current_task() is scope.task
+    return scope if scope is not None and scope.owner is owner and asyncio.current_task() is scope.task else None
 
 
-def nested(verb: str) -> Misuse:
-    """The error of a context call inside a step."""
-    return Misuse(
-        f"ctx.{verb} was called inside a step; what a step does is remembered as a whole",
-        code="context.nested",
-        hint="call it from the agent, before or after the step",
-    )
+def refuse_inside_step(owner: object, verb: str) -> None:
+    """Raise `Misuse` in a step's own code, and in whatever task or thread that code started."""
+    if _step_of.get() is owner:
+        raise Misuse(
+            f"ctx.{verb} was called inside a step; what a step does is remembered as a whole",
+            code="context.nested",
+            hint="call it from the agent, before or after the step",
+        )
+
+
+class StepCode:
+    """Entered around a step's own code: what runs inside is no longer the agent's."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: object) -> None:
+        self._owner = owner
+
+    def __enter__(self) -> None:
+        _step_of.set(self._owner)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _step_of.set(None)

@@ -1,20 +1,23 @@
-"""Steps: called once, then remembered. What happens around one call of a step's function, in the order in which it happens.
+"""Steps: called once, then remembered. What happens around one call of a step's function, in the order in which it
+happens.
 
-`StepRunner.run` is the table of contents: recall, settle a doubt, try, record, and after an error decide. Policies that must know whether
-an effect happened journal an intent before the try; an intent without an end is a doubt, and doubts are settled by the declared policy only.
+`StepRunner.run` is the table of contents: recall, settle a doubt, try, record, and after an error decide. Policies that
+must know whether an effect happened journal an intent before the try; an intent without an end is a doubt, and doubts
+are settled by the declared policy only.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from stepwell.domain import event
-from stepwell.domain.errors import Fail, NotExecuted, StepFailed, StepwellError
+from stepwell.domain.errors import Fail, InvalidValue, NotExecuted, StepFailed, StepwellError
 from stepwell.domain.event import Draft
 from stepwell.domain.ids import derived
 from stepwell.domain.outcome import ErrorInfo, Held
@@ -22,14 +25,16 @@ from stepwell.domain.retry import Retry, jitter, seconds
 from stepwell.domain.run import IN_DOUBT
 from stepwell.domain.values import dumps
 from stepwell.engine.attempt import Attempt, AttemptStopped
-from stepwell.engine.failure import as_local, describe_error
-from stepwell.engine.function import StepFunction, describe
+from stepwell.engine.failure import as_local, describe_error, is_being_closed
+from stepwell.engine.function import BoundStep, describe
 from stepwell.engine.offload import in_process
 from stepwell.engine.replay import Call, Record
 from stepwell.engine.report import StepReport
-from stepwell.engine.scope import Scope
+from stepwell.engine.scope import Scope, StepCode
 from stepwell.ports.context import AnyLog, StepContext
 from stepwell.ports.crash_point import CrashPoint
+
+_log = logging.getLogger("stepwell.engine")
 
 _before = CrashPoint("step.before_function")
 _after = CrashPoint("step.after_function")
@@ -45,7 +50,7 @@ class StepTimeout(TimeoutError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a step is tried. `timeout` bounds one try in seconds; `in_doubt` is "rerun", "fail" or a function that finds out."""
+    """How a step is tried. `timeout` bounds one try in seconds; `in_doubt` is "rerun", "fail", or finds out."""
 
     timeout: float | None = None
     retry: Retry | None = None
@@ -62,25 +67,19 @@ PLAIN: Final = Policy()
 
 
 class Step:
-    """One step of one attempt: its function and arguments, its place in the journal, its policy. `tries` have failed so far."""
+    """One step of one attempt: its function and arguments, its place, its policy. `tries` have failed so far.
 
-    __slots__ = ("args", "call", "fn", "function", "identity", "kwargs", "policy", "scope", "tries")
+    `scope` is `None` for a step with a key whose task owns no scope.
+    """
+
+    __slots__ = ("args", "bound", "call", "function", "identity", "policy", "scope", "tries")
 
     def __init__(
-        self,
-        fn: Callable[..., Any],
-        function: StepFunction,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        call: Call,
-        scope: Scope | None,
-        policy: Policy,
+        self, bound: BoundStep, args: tuple[Any, ...], *, call: Call, scope: Scope | None, policy: Policy
     ) -> None:
-        self.fn = fn
-        self.function = function
+        self.bound = bound
+        self.function = function = bound.described
         self.args = args
-        self.kwargs = kwargs
         self.call = call
         self.scope = scope
         self.policy = policy
@@ -90,15 +89,39 @@ class Step:
 
 
 class StepRunner:
-    """Runs the steps of one attempt."""
+    """Runs the steps of one attempt. `owner` is the context that they belong to."""
 
-    def __init__(self, attempt: Attempt, make_log: Callable[[], AnyLog]) -> None:
+    def __init__(self, attempt: Attempt, owner: object, make_log: Callable[[], AnyLog]) -> None:
         self._attempt = attempt
+        self._owner = owner
         self._make_log = make_log
+        self._with_key: dict[str, asyncio.Event] = {}
 
     async def run(self, step: Step) -> Any:
         """The step's result: remembered, found out, or made now. Raises `StepFailed` when the step failed for good."""
-        self._attempt.check()
+        task = asyncio.current_task()
+        before = _cancels(task)
+        try:
+            return await (self._run_alone(step) if step.call.keyed else self._run(step))
+        except asyncio.CancelledError:
+            if step.scope is not None and _cancels(task) > before:
+                self._attempt.interrupt(f"step {step.call.name}")
+            raise
+
+    async def _run_alone(self, step: Step) -> Any:
+        """A key may be used again, in other tasks too: the step is done once, and the others are given what it gave."""
+        key = step.call.step
+        while (running := self._with_key.get(key)) is not None:
+            await running.wait()
+            self._attempt.check()
+        ended = self._with_key[key] = asyncio.Event()
+        try:
+            return await self._run(step)
+        finally:
+            del self._with_key[key]
+            ended.set()
+
+    async def _run(self, step: Step) -> Any:
         record = self._attempt.recall(step.call)
         if record is None:
             return await self._try(step)
@@ -119,85 +142,113 @@ class StepRunner:
             error = facts["error"]
             self._report(step, "failed", error=error["message"])
             raise _step_failed(step, ErrorInfo(error["code"], error["message"], error["retryable"], error.get("type")))
-        text = await self._attempt.read_payload(facts, "result")
+        text = await self._attempt.read_payload(facts, "result", step.call.step)
+        try:
+            value = step.function.codec.decode(text, f"the remembered result of step {step.call.name}")
+        except InvalidValue as error:
+            raise self._attempt.undecodable(step.call.step, error) from None
         self._report(step, "remembered")
-        return step.function.codec.decode(text, f"the remembered result of step {step.call.name}")
+        return value
 
     # ------------------------------------------------------------ trying
 
     async def _try(self, step: Step) -> Any:
         while True:
-            await self._intend(step)
             self._attempt.before_acting()
+            if step.policy.must_know:
+                await self._intend(step)
+                self._attempt.before_acting()
             self._report(step, "started")
-            began = time.perf_counter()
+            self._attempt.begin_try()
             try:
-                _before()
-                value = await self._invoke(step)
-                _after()
-                text, result = step.function.codec.remember(value, "result")
-            except (AttemptStopped, GeneratorExit):
+                found, value = await self._try_once(step)
+            finally:
+                self._attempt.end_try()
+            if found:
+                return value
+            await self._wait_until(step, value)
+
+    async def _try_once(self, step: Step) -> tuple[bool, Any]:
+        """One try, recorded: (True, result), or (False, when to try again)."""
+        task = asyncio.current_task()
+        before = _cancels(task)
+        began = time.perf_counter()
+        try:
+            _before()
+            value = await self._invoke(step)
+            _after()
+            text, result = step.function.codec.remember(value, "result")
+        except AttemptStopped:
+            raise
+        except BaseException as error:  # whatever a step raises is the step's error, SystemExit included
+            if isinstance(error, GeneratorExit) and is_being_closed(task):
                 raise
-            except BaseException as error:  # whatever a step raises is the step's error, SystemExit included
-                if isinstance(error, asyncio.CancelledError) and _cancelled_from_outside():
-                    raise
-                found, value = await self._after_error(step, error)
-                if found:
-                    return value
-            else:
-                await self._complete(step, text, began)
-                return result
+            if isinstance(error, asyncio.CancelledError) and _cancels(task) > before:
+                return await self._after_cancel(step, error)
+            return await self._after_error(step, error)
+        await self._complete(step, text, began)
+        return True, result
 
     async def _intend(self, step: Step) -> None:
-        if step.policy.must_know:
-            shown = step.policy.in_doubt if isinstance(step.policy.in_doubt, str) else "function"
-            data = f'{{{step.identity},"in_doubt":"{shown}","idempotency_key":"{self._idempotency_key(step)}"}}'
-            await self._attempt.commit(Draft(event.STEP_INTENDED, data, step.call.step))
-            _intended()
+        shown = step.policy.in_doubt if isinstance(step.policy.in_doubt, str) else "function"
+        data = f'{{{step.identity},"in_doubt":"{shown}","idempotency_key":"{self._idempotency_key(step)}"}}'
+        await self._commit(step, Draft(event.STEP_INTENDED, data, step.call.step))
+        _intended()
 
     async def _invoke(self, step: Step) -> Any:
         timeout = step.policy.timeout
         if timeout is None:
-            return await self._call(step, step.fn, step.function)
+            return await self._call(step, step.bound)
         try:
             async with asyncio.timeout(timeout) as bound:
-                return await self._call(step, step.fn, step.function)
+                return await self._call(step, step.bound)
         except TimeoutError as error:
             if bound.expired():
                 raise StepTimeout(f"{step.call.name} took longer than {timeout:g} s") from error
             raise
 
-    async def _call(self, step: Step, fn: Callable[..., Any], function: StepFunction) -> Any:
-        args = (self._context(step), *step.args) if function.wants_context else step.args
-        if function.is_async:
-            return await self._alone(step, fn(*args, **step.kwargs))
-        if step.policy.run_in == "process" and fn is step.fn:
-            return await in_process(fn, args)
-        value = await self._attempt.offload.in_thread(fn, args, step.kwargs)
-        return await self._alone(step, value) if inspect.isawaitable(value) else value
-
-    async def _alone(self, step: Step, awaitable: Any) -> Any:
-        """Await the step's own code; context calls from inside it are refused meanwhile."""
-        if step.scope is None:
-            return await awaitable
-        step.scope.busy = True
-        try:
-            return await awaitable
-        finally:
-            step.scope.busy = False
+    async def _call(self, step: Step, bound: BoundStep) -> Any:
+        """Call a function with the step's arguments, where its kind is called. Context calls are refused meanwhile."""
+        args = (*bound.args, *step.args)
+        if bound.described.wants_context:
+            args = (self._context(step), *args)
+        with StepCode(self._owner):
+            if bound.described.is_async:
+                return await bound.fn(*args, **bound.kwargs)
+            if step.policy.run_in == "process" and bound is step.bound:
+                return await in_process(bound.fn, args)
+            value = await self._attempt.offload.in_thread(bound.fn, args, bound.kwargs)
+            return await value if inspect.isawaitable(value) else value
 
     async def _complete(self, step: Step, text: str, began: float) -> None:
         ms = round((time.perf_counter() - began) * 1000, 3)
         payload = await self._attempt.payload(text)
         data = f'{{{step.identity},"ms":{ms},{payload.field("result")}}}'
-        await self._attempt.commit(Draft(event.STEP_COMPLETED, data, step.call.step))
+        await self._commit(step, Draft(event.STEP_COMPLETED, data, step.call.step))
         _recorded()
         self._report(step, "done", ms=ms)
 
+    async def _commit(self, step: Step, draft: Draft) -> None:
+        """Write what came of a try. What has a key is known from now on, whatever becomes of the calling task."""
+        if step.call.keyed:
+            self._attempt.replay.learn(step.call.step, draft)
+        scope = "" if step.scope is None else step.scope.path
+        await self._attempt.commit(draft, of_try=scope, apart=step.scope is None)
+
     # ------------------------------------------------------------ errors and doubts
 
+    async def _after_cancel(self, step: Step, error: asyncio.CancelledError) -> tuple[bool, Any]:
+        """The try was cancelled. By whoever stops the attempt: it unwinds. By the agent: a doubt is settled first."""
+        if step.policy.must_know and self._attempt.stop is None and not self._attempt.leaving():
+            found, value = await self._settle(step, "the agent cancelled the step")
+            if found:
+                return True, value
+        raise error
+
     async def _after_error(self, step: Step, error: BaseException) -> tuple[bool, Any]:
-        """Decide what an error means. (True, result) when the effect turned out to have happened, (False, None) to try again."""
+        """Decide what an error means: (True, result) when the effect turned out to have happened, (False, when) to try
+        again then.
+        """
         info = describe_error(error, code="step.timeout" if isinstance(error, StepTimeout) else "step.error")
         if step.policy.must_know and not isinstance(error, NotExecuted):
             found, value = await self._settle(step, f"the step raised {info.type}: {info.message}")
@@ -212,13 +263,12 @@ class StepRunner:
         retry_at = self._attempt.clock.now() + round(delay * 1_000_000)
         await self._note_failure(step, info, retry_at)
         self._report(step, "retrying", error=info.message, retry_in=delay)
-        await self._wait_until(step, retry_at)
-        return False, None
+        return False, retry_at
 
     async def _note_failure(self, step: Step, error: ErrorInfo, retry_at: int | None) -> None:
         later = "" if retry_at is None else f',"retry_at":{retry_at}'
         data = f'{{{step.identity},"error":{error.text()},"try":{step.tries}{later}}}'
-        await self._attempt.commit(Draft(event.STEP_FAILED, data, step.call.step))
+        await self._commit(step, Draft(event.STEP_FAILED, data, step.call.step))
         _noted()
 
     async def _wait_until(self, step: Step, at: int) -> None:
@@ -230,23 +280,31 @@ class StepRunner:
             await self._attempt.clock.sleep(delay)
 
     async def _settle(self, step: Step, why: str) -> tuple[bool, Any]:
-        """Settle a doubt by the declared policy: (True, result) when the effect happened, (False, None) when it did not."""
+        """Settle a doubt by the declared policy: (True, result) if the effect happened, (False, None) if it did not."""
         finder = step.policy.in_doubt
         if isinstance(finder, str):
             raise self._hold(step, why)
+        self._attempt.before_acting()
+        task = asyncio.current_task()
+        before = _cancels(task)
         began = time.perf_counter()
-        function = describe(finder).described
         try:
-            value = await self._call(step, finder, function)
+            bound = describe(finder)
+            value = await self._call(step, bound)
             if value is None and not step.function.returns_none:
                 raise NotExecuted
-            text, result = step.function.codec.remember(value, f"the result that {function.name} found")
+            text, result = step.function.codec.remember(value, f"the result that {bound.described.name} found")
         except NotExecuted:
             return False, None
-        except (AttemptStopped, GeneratorExit, asyncio.CancelledError):
+        except AttemptStopped:
             raise
         except BaseException as error:  # the finder's failure leaves the doubt open: a person has to settle it
-            raise self._hold(step, f"{why}; {function.name} could not find out: {error!r:.500}") from error
+            if isinstance(error, GeneratorExit) and is_being_closed(task):
+                raise
+            if isinstance(error, asyncio.CancelledError) and _cancels(task) > before:
+                raise
+            told = describe_error(error, code="step.error")
+            raise self._hold(step, f"{why}; finding out failed with {told.type}: {told.message:.500}") from error
         _settled()
         await self._complete(step, text, began)
         return True, result
@@ -267,16 +325,27 @@ class StepRunner:
         )
 
     def _idempotency_key(self, step: Step) -> str:
-        return derived("idem_", self._attempt.record.root or self._attempt.record.id, step.call.step)
+        call = step.call
+        run = self._attempt.record
+        return derived("idem_", run.root or run.id, call.step, call.name, call.digest)
 
     def _report(
-        self, step: Step, status: Any, *, ms: float | None = None, error: str | None = None, retry_in: float | None = None
+        self,
+        step: Step,
+        status: Any,
+        *,
+        ms: float | None = None,
+        error: str | None = None,
+        retry_in: float | None = None,
     ) -> None:
-        if self._attempt.observer is not None:
-            call = step.call
-            self._attempt.observer(
-                StepReport(self._attempt.record.id, call.step, call.name, status, ms, error, retry_in)
-            )
+        observer = self._attempt.observer
+        if observer is None:
+            return
+        report = StepReport(self._attempt.record.id, step.call.step, step.call.name, status, ms, error, retry_in)
+        try:
+            observer(report)
+        except Exception:  # noqa: BLE001 - an observer only watches: what it does wrong must not change the run
+            _log.exception("run %s: what observes its steps failed", self._attempt.record.id)
 
 
 def _step_failed(step: Step, error: ErrorInfo) -> StepFailed:
@@ -291,7 +360,7 @@ def _step_failed(step: Step, error: ErrorInfo) -> StepFailed:
 
 
 def _next_delay(step: Step, error: BaseException, run_id: str) -> float | None:
-    """Seconds until the next try, or `None` when there is none. The jitter is drawn from the run, the step and the try."""
+    """Seconds until the next try, or `None` if there is none. The jitter is drawn from the run, the step and the try."""
     retry = step.policy.retry
     error = as_local(error)
     if retry is None or step.tries >= retry.max_attempts or not retry.covers(error):
@@ -303,6 +372,6 @@ def _next_delay(step: Step, error: BaseException, run_id: str) -> float | None:
     return retry.delay(step.tries, jitter(run_id, step.call.step, str(step.tries)))
 
 
-def _cancelled_from_outside() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _cancels(task: asyncio.Task[Any] | None) -> int:
+    """How many cancellations of the task have been asked for: more than before means that one came from outside."""
+    return 0 if task is None else task.cancelling()

@@ -47,7 +47,10 @@ class Submitter:
         self._worker = worker
 
     async def submit(self, runnable: Runnable, value: Any, options: Options) -> Submitted:
-        """Create the run, durably when this returns. Raises `InvalidInput`, `Conflict`, `Busy` and what the store raises."""
+        """Create the run, durably when this returns.
+
+        Raises `InvalidInput`, `Conflict`, `Busy` and what the store raises.
+        """
         text = _input_text(runnable, value)
         submission = await self._submission(runnable, text, options)
         worker = self._worker if not options.delay else None
@@ -138,7 +141,9 @@ def _metadata_text(metadata: Mapping[str, str] | None) -> str:
     _check_text(plain, "metadata")
     text = values.dumps(plain)
     if len(text) > _MAX_METADATA:
-        raise InvalidInput(f"metadata has {len(text):,} characters; the limit is {_MAX_METADATA:,}", code="input.metadata")
+        raise InvalidInput(
+            f"metadata has {len(text):,} characters; the limit is {_MAX_METADATA:,}", code="input.metadata"
+        )
     return text
 
 

@@ -1,32 +1,33 @@
 """The worker: claims runs up to its capacity and executes them side by side, until it is told to drain.
 
-It also offers its free slots to submissions, so that a run may start in the very write that creates it. What it holds it holds by lease:
-`heartbeat` extends it, and what the heartbeat no longer confirms is given up.
+It also offers its free slots to submissions, so that a run may start in the very write that creates it. What it holds
+it holds by lease: `heartbeat` extends it, and what the heartbeat no longer confirms is given up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stepwell.domain.errors import LeaseLost, StoreError
 from stepwell.domain.ids import ENTROPY_BYTES, WORKER, make_id
-from stepwell.domain.outcome import Commit, HandedBack, Outcome, TimedOut
-from stepwell.domain.run import Lease
+from stepwell.domain.outcome import Commit, HandedBack, Held, Outcome, TimedOut
+from stepwell.domain.run import DIVERGED, Lease
 from stepwell.domain.transitions import RUN_TIMEOUT
-from stepwell.engine.attempt import LOST, Attempt
+from stepwell.domain.values import dumps
+from stepwell.engine.attempt import LOST, Attempt, Lost
 from stepwell.engine.executor import Ending, Executor
 from stepwell.engine.heartbeat import Heart
 from stepwell.ports.notifier import QUEUE
 from stepwell.ports.store import Claim, ClaimRequest, Heartbeat, WorkerInfo
 
 if TYPE_CHECKING:
-    from stepwell.domain.event import Entry
     from stepwell.engine.report import Observer
     from stepwell.ports.clock import Clock, Entropy
     from stepwell.ports.notifier import Listener
@@ -44,12 +45,17 @@ _AFTER_STORE_ERROR: Final = 1.0
 _LAST_COMMIT: Final = 2**31
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Holding:
-    """A run in this worker's hands: its attempt and the task that executes it."""
+    """A run in this worker's hands: its attempt and the task that executes it.
+
+    `left` is set when the worker no longer has to do with it, `seen_off` once somebody sees to it that it ends.
+    """
 
     attempt: Attempt
     task: asyncio.Task[Ending | None]
+    left: asyncio.Event
+    seen_off: bool = False
 
 
 class Worker:
@@ -81,13 +87,20 @@ class Worker:
         self._refill: asyncio.TimerHandle | None = None
         self._draining = False
         self._unknown: set[str] = set()
-        self._writing: set[asyncio.Task[None]] = set()
+        self._errands: set[asyncio.Task[None]] = set()
+        self._context = contextvars.copy_context()
         self._idle = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
         self._heart = Heart(store, self.id, lease_seconds=lease_seconds, clock=clock, answer=self._on_heartbeat)
         self._executor = Executor(
-            store, runnables, clock=clock, deps=deps, may_act=self._heart.certain, observer=observer
+            store,
+            runnables,
+            clock=clock,
+            deps=deps,
+            may_act=self._heart.certain,
+            leaving=self._leaving,
+            observer=observer,
         )
 
     # ------------------------------------------------------------ life
@@ -110,7 +123,7 @@ class Worker:
         await asyncio.wait([loop_task])
         if self._held and drain > 0:
             await asyncio.wait([holding.task for holding in self._held.values()], timeout=drain)
-        await self._cancel(list(self._held))
+        await self._see_off_all(HandedBack())
         await self._heart.stop()
         self._executor.offload.close()
         await self._store.close_worker(self.id)
@@ -125,9 +138,14 @@ class Worker:
         if loop_task is not None:
             loop_task.cancel()
             await asyncio.wait([loop_task])
-        await self._cancel(list(self._held))
+        await self._see_off_all(LOST)
         await self._heart.stop()
         self._executor.offload.close()
+
+    def _leaving(self) -> bool:
+        """Whether this worker is being stopped, by a drain or because the event loop cancels everything."""
+        loop_task = self._loop_task
+        return self._draining or loop_task is None or loop_task.done() or loop_task.cancelling() > 0
 
     # ------------------------------------------------------------ slots
 
@@ -141,7 +159,10 @@ class Worker:
         return self._capacity - len(self._held) - self._reserved
 
     def offer_slot(self) -> str | None:
-        """Reserve a free slot for a submission, and give the id to start it on. Must be followed by `accept` or `withdraw`."""
+        """Reserve a free slot for a submission, and give the id to start it on.
+
+        Must be followed by `accept` or `withdraw_slot`.
+        """
         if self._draining or self._free < 1 or not self._heart.certain():
             return None
         self._reserved += 1
@@ -153,9 +174,12 @@ class Worker:
         self._wake()
 
     def accept(self, claim: Claim, input_text: str | None) -> None:
-        """Execute a run that was started in a reserved slot."""
+        """Execute a run that was started in a reserved slot; hand it back if the worker is leaving by now."""
         self._reserved -= 1
-        self._launch(claim, claim.journal, input_text)
+        if self._draining:
+            self._write_later(claim.lease, HandedBack())
+        else:
+            self._launch(claim, input_text)
 
     def adopt(self, run_id: str) -> None:
         """Let an `only_own` worker claim this run too."""
@@ -173,8 +197,13 @@ class Worker:
                 try:
                     if self._free > 0 and self._heart.certain():
                         wait = await self._claim()
+                    else:
+                        self._more = True  # nobody has looked what this hint was about
                 except StoreError as error:
                     _log.warning("claiming failed, the next try follows: %s", error)
+                    wait = _AFTER_STORE_ERROR
+                except Exception:  # noqa: BLE001 - a worker that no longer claims without a word is worse than any error
+                    _log.exception("claiming failed, the next try follows")
                     wait = _AFTER_STORE_ERROR
                 if not self._draining:
                     await listener.wait(wait)
@@ -192,35 +221,51 @@ class Worker:
         finally:
             self._reserved -= limit
         for claim in claims.taken:
-            self._launch(claim, claim.journal, None)
+            self._launch(claim, None)
         self._more = len(claims.taken) == limit
         if claims.next_due_at is None:
             return FULL_POLL
         return min(FULL_POLL, max(0.0, (claims.next_due_at - self._clock.now()) / 1_000_000))
 
-    def _launch(self, claim: Claim, journal: list[Entry], input_text: str | None) -> None:
-        attempt = self._executor.prepare(claim)
-        task = asyncio.create_task(self._executor.execute(attempt, journal, input_text))
-        run_id = claim.run.id
-        if (before := self._held.get(run_id)) is not None:  # our own lease had run out, and we claimed the run again
-            before.attempt.end(LOST)
-            before.task.cancel()
-        self._held[run_id] = _Holding(attempt, task)
+    def _launch(self, claim: Claim, input_text: str | None) -> None:
+        try:
+            attempt = self._executor.prepare(claim)
+        except Exception as error:  # noqa: BLE001 - one unreadable run must not stop the others
+            _log.exception("run %s cannot be executed, and is held", claim.run.id)
+            why = f"the journal cannot be read by this program: {type(error).__name__}: {error!s:.500}"
+            self._write_later(claim.lease, Held(DIVERGED, "worker", dumps({"message": why})))
+            return
+        execution = self._executor.execute(attempt, claim.journal, input_text)
+        task = asyncio.create_task(execution, context=self._context.copy())
+        holding = _Holding(attempt, task, asyncio.Event())
+        attempt.on_stop = lambda: self._see_off_later(holding)
+        before = self._held.get(claim.run.id)
+        self._held[claim.run.id] = holding
         self._idle.clear()
-        task.add_done_callback(lambda task: self._ended(run_id, task))
+        task.add_done_callback(lambda task: self._ended(holding))
+        if before is not None:  # our own lease had run out, and we claimed the run again
+            self._stop(before, LOST)
 
-    def _ended(self, run_id: str, task: asyncio.Task[Ending | None]) -> None:
-        holding = self._held.get(run_id)
-        if holding is not None and holding.task is task:
-            del self._held[run_id]
+    def _ended(self, holding: _Holding) -> None:
+        run_id, task = holding.attempt.record.id, holding.task
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("run %s: its execution broke off, it will be taken up again", run_id, exc_info=error)
-        if not self._held:
-            self._idle.set()
-        self._slot_freed()
+        if self._own is not None and holding.attempt.over:
+            self._own.discard(run_id)
+        self._forget(holding)
+
+    def _forget(self, holding: _Holding) -> None:
+        """The run is no longer in our hands: its slot is free."""
+        holding.left.set()
+        run_id = holding.attempt.record.id
+        if self._held.get(run_id) is holding:
+            del self._held[run_id]
+            if not self._held:
+                self._idle.set()
+            self._slot_freed()
 
     def _slot_freed(self) -> None:
-        """Claim again when more is known to wait: at once for a good part of the slots, a moment later for few of them."""
+        """Claim again when more is known to wait: at once for a good part of the slots, a moment later for few."""
         if not self._more or self._draining:
             return
         if self._free * 4 >= self._capacity or not self._held:
@@ -240,9 +285,10 @@ class Worker:
         holding = self._held.get(run_id)
         if holding is None:
             return None
-        await asyncio.wait([holding.task])
-        failed = holding.task.cancelled() or holding.task.exception() is not None
-        return None if failed else holding.task.result()
+        await holding.left.wait()
+        task = holding.task
+        failed = not task.done() or task.cancelled() or task.exception() is not None
+        return None if failed else task.result()
 
     async def idle(self) -> None:
         """Return when nothing is being executed."""
@@ -251,27 +297,66 @@ class Worker:
     # ------------------------------------------------------------ leases
 
     def _on_heartbeat(self, reply: Heartbeat, asked_at: float) -> None:
-        """Give up what is lost or long past its time; hand back what we hold without knowing of it."""
+        """Give up what is lost or past its time; hand back what we hold without knowing of it."""
         for run_id, holding in list(self._held.items()):
             attempt = holding.attempt
             held = reply.held.get(run_id)
             gone = held is None and attempt.claimed_elapsed < asked_at
             if gone or (held is not None and held[0] > attempt.lease.fence):
-                attempt.end(LOST)
-                holding.task.cancel()
-            elif attempt.seconds_left() < -CANCEL_GRACE:
-                attempt.end(TimedOut(RUN_TIMEOUT))
-                self._write_later(attempt.lease, TimedOut(RUN_TIMEOUT))
+                self._stop(holding, LOST)
+            elif attempt.seconds_left() < 0:
+                self._stop(holding, TimedOut(RUN_TIMEOUT))
         unknown = {run_id for run_id in reply.held if run_id not in self._held}
         if not self._reserved:  # seen twice, and with no claim under way: nobody here will ever execute it
             for run_id in unknown & self._unknown:
                 self._write_later(Lease(run_id, reply.held[run_id][0], self.id), HandedBack())
         self._unknown = unknown
 
+    # ------------------------------------------------------------ stopping attempts
+
+    def _stop(self, holding: _Holding, stop: Outcome | Lost) -> None:
+        """Stop an attempt from outside. Where its agent has returned, its end is being written: that is let be."""
+        holding.attempt.end(stop)
+        self._see_off_later(holding)
+        if not holding.attempt.returned:
+            holding.task.cancel()
+
+    async def _see_off_all(self, stop: Outcome | Lost) -> None:
+        for holding in list(self._held.values()):
+            self._stop(holding, stop)
+        while self._errands:
+            await asyncio.wait(self._errands)
+
+    def _see_off_later(self, holding: _Holding) -> None:
+        if not holding.seen_off:
+            holding.seen_off = True
+            self._run_errand(self._see_off(holding))
+
+    async def _see_off(self, holding: _Holding) -> None:
+        """See to it that an attempt ends that has to. An agent that does not stop within the grace is left behind: it
+        costs no slot any more, its writes are refused, and the outcome is written without it.
+        """
+        attempt, task = holding.attempt, holding.task
+        while isinstance(attempt.stop, Held) and attempt.trying and not task.done():
+            await asyncio.wait([task], timeout=CANCEL_GRACE)
+        for _ in range(2):
+            _, running = await asyncio.wait([task], timeout=CANCEL_GRACE / 2)
+            if not running:
+                return
+            if not attempt.returned:
+                task.cancel()
+        _log.warning("run %s does not stop; it is left behind", attempt.record.id)
+        self._forget(holding)
+        if attempt.stop is not None and not isinstance(attempt.stop, Lost):
+            await self._write_end(attempt.lease, attempt.stop)
+
     def _write_later(self, lease: Lease, outcome: Outcome) -> None:
-        task = asyncio.create_task(self._write_end(lease, outcome))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+        self._run_errand(self._write_end(lease, outcome))
+
+    def _run_errand(self, errand: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
 
     async def _write_end(self, lease: Lease, outcome: Outcome) -> None:
         """End an attempt from outside its task, which either does not exist or does not stop."""
@@ -279,17 +364,3 @@ class Worker:
             await self._store.commit(lease, Commit(_LAST_COMMIT, outcome=outcome))
         except (LeaseLost, StoreError) as error:
             _log.warning("run %s: its attempt could not be ended from outside: %s", lease.run_id, error)
-
-    async def _cancel(self, run_ids: Iterable[str]) -> None:
-        """Cancel attempts; those that do not stop within the grace are left behind, their writes refused from then on."""
-        holdings = [self._held[run_id] for run_id in run_ids if run_id in self._held]
-        for holding in holdings:
-            holding.task.cancel()
-        if not holdings:
-            return
-        _, stubborn = await asyncio.wait([holding.task for holding in holdings], timeout=CANCEL_GRACE)
-        for holding in holdings:
-            if holding.task in stubborn:
-                _log.warning("run %s does not stop; it is handed back without waiting", holding.attempt.record.id)
-                holding.attempt.end(LOST)
-                await self._write_end(holding.attempt.lease, HandedBack())

@@ -40,3 +40,8 @@ def install(hook: Callable[[str], None] | None) -> None:
     """
     global _hook  # one hook for the process: the points themselves must cost nothing in production
     _hook = hook
+
+
+def is_armed() -> bool:
+    """Whether a hook is installed: for a place that many points share, to ask once."""
+    return _hook is not None

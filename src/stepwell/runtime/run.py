@@ -166,6 +166,11 @@ class Run(Generic[O_co]):
         return self._record.life.attempt
 
     @property
+    def seq(self) -> int:
+        """The number of the last event."""
+        return self._record.life.seq
+
+    @property
     def metadata(self) -> Mapping[str, str]:
         """What the caller gave at the start, unchanged."""
         return cast("Mapping[str, str]", json.loads(self._record.metadata))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepwell.domain import transitions
-from stepwell.domain.run import RUNNING, Lease, RunRecord, place_in_queue
+from stepwell.domain.run import RUNNING, Lease, RunRecord
 from stepwell.domain.transitions import ClaimCause
 from stepwell.ports.store import Claim, ClaimRequest
 from stepwell.stores.memory.queue import Place, claimable
@@ -55,14 +55,14 @@ class Round:
         """Which of the wanted runs goes first among those that are due."""
         if self._request.only is None:
             return self._runs.first_due(self._request.agents, self._now)
-        due = [run for run in self._named() if run.life.available_at <= self._now]
-        return min((_place(run) for run in due), default=None)
+        return min((row.place for row in self._named() if row.run.life.available_at <= self._now), default=None)
 
     def next_due_at(self) -> int | None:
         """When the next of the wanted runs becomes due by itself."""
         if self._request.only is None:
             return self._runs.next_due_at(self._request.agents, self._now)
-        return min((at for run in self._named() if (at := run.life.available_at) > self._now), default=None)
+        moments = (row.run.life.available_at for row in self._named())
+        return min((at for at in moments if at > self._now), default=None)
 
     def _take(self, row: Row, cause: ClaimCause) -> None:
         """Claim a run, which may also end it or set it aside."""
@@ -73,15 +73,11 @@ class Round:
             lease = Lease(run.id, run.life.fence, self._request.worker)
             self.taken.append(Claim(run, lease, list(row.journal)))
 
-    def _named(self) -> list[RunRecord]:
+    def _named(self) -> list[Row]:
         """Those of the runs that the request names that wait to be claimed."""
         rows = (self._runs.rows.get(run_id) for run_id in self._request.only or ())
-        return [row.run for row in rows if row is not None and self._wanted(row.run) and claimable(row.run.life)]
+        return [row for row in rows if row is not None and self._wanted(row.run) and claimable(row.run.life)]
 
     def _wanted(self, run: RunRecord) -> bool:
         only = self._request.only
         return run.agent in self._request.agents and (only is None or run.id in only)
-
-
-def _place(run: RunRecord) -> Place:
-    return Place(place_in_queue(run.life.available_at, run.priority), run.id, run.life.available_at)

@@ -10,21 +10,22 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import NamedTuple, TypeAlias
 
-from stepwell.domain.run import QUEUED, WAITING, Lifecycle, place_in_queue
+from stepwell.domain.run import QUEUED, WAITING, Lifecycle
 
 
 class Place(NamedTuple):
-    """Where a run stands: lower goes first."""
+    """Where a run stands: lower goes first, and of two in one place the one that was submitted first."""
 
     place: int
+    number: int
     run_id: str
     available_at: int
 
 
 class _Later(NamedTuple):
     available_at: int
-    place: int
-    run_id: str
+    number: int
+    place: Place
 
 
 Waits: TypeAlias = Callable[[str, int], bool]
@@ -45,9 +46,9 @@ class AgentQueue:
         self._later: list[_Later] = []
         self._promoted_at = 0
 
-    def add(self, run_id: str, available_at: int, priority: int) -> None:
-        """Note that the run may be claimed from `available_at` on."""
-        heappush(self._later, _Later(available_at, place_in_queue(available_at, priority), run_id))
+    def add(self, place: Place) -> None:
+        """Note that the run may be claimed when its time has come."""
+        heappush(self._later, _Later(place.available_at, place.number, place))
 
     def first_due(self, now: int) -> Place | None:
         """The run that goes first among those that are due. It stays first until it moves on."""
@@ -63,7 +64,7 @@ class AgentQueue:
         """When the first of those that are not due yet will be."""
         self._promote(now)
         while self._later:
-            first = self._later[0]
+            first = self._later[0].place
             if self._waits(first.run_id, first.available_at):
                 return first.available_at
             heappop(self._later)
@@ -71,10 +72,9 @@ class AgentQueue:
 
     def _promote(self, now: int) -> None:
         if now < self._promoted_at:  # the wall clock went back
-            for entry in self._due:
-                heappush(self._later, _Later(entry.available_at, entry.place, entry.run_id))
+            for place in self._due:
+                self.add(place)
             self._due.clear()
         self._promoted_at = now
         while self._later and self._later[0].available_at <= now:
-            entry = heappop(self._later)
-            heappush(self._due, Place(entry.place, entry.run_id, entry.available_at))
+            heappush(self._due, heappop(self._later).place)

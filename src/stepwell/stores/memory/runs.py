@@ -11,20 +11,27 @@ from heapq import heappop, heappush
 
 from stepwell.domain import transitions
 from stepwell.domain.event import Entry
-from stepwell.domain.run import RUNNING, Lifecycle, RunRecord
+from stepwell.domain.run import RUNNING, Lifecycle, RunRecord, place_in_queue
 from stepwell.domain.transitions import Change
 from stepwell.stores.memory.queue import AgentQueue, Place, claimable
 
 
 class Row:
-    """One run as stored."""
+    """One run as stored. `number` counts submissions."""
 
-    __slots__ = ("input_digest", "journal", "run")
+    __slots__ = ("input_digest", "journal", "number", "run")
 
-    def __init__(self, run: RunRecord, input_digest: str) -> None:
+    def __init__(self, number: int, run: RunRecord, input_digest: str) -> None:
+        self.number = number
         self.run = run
         self.journal: list[Entry] = []
         self.input_digest = input_digest
+
+    @property
+    def place(self) -> Place:
+        """Where the run stands in the queue."""
+        available_at = self.run.life.available_at
+        return Place(place_in_queue(available_at, self.run.priority), self.number, self.run.id, available_at)
 
 
 class Runs:
@@ -40,7 +47,7 @@ class Runs:
 
     def add(self, run: RunRecord, input_digest: str, change: Change, now: int) -> Row:
         """A new run, with the facts of its submission."""
-        row = self.rows[run.id] = Row(run, input_digest)
+        row = self.rows[run.id] = Row(len(self.rows), run, input_digest)
         if run.deadline is not None:
             heappush(self._deadlines, (run.deadline, run.id))
         self._store(row, change, now)
@@ -78,7 +85,13 @@ class Runs:
 
     def holders(self) -> list[str]:
         """Every worker in whose hands a run is, dead or alive."""
-        return [worker_id for worker_id, held in self._held_by.items() if held]
+        return list(self._held_by)
+
+    def unserved(self, since: int) -> dict[str, int]:
+        """How many runs of each agent are due since that moment, for agents of which no run is in anybody's hands."""
+        served = {self.rows[run_id].run.agent for held in self._held_by.values() for run_id in held}
+        waiting = (row.run for row in self.rows.values() if claimable(row.run.life))
+        return dict(Counter(run.agent for run in waiting if run.agent not in served and run.life.available_at <= since))
 
     def _store(self, row: Row, change: Change, now: int) -> None:
         life, entries = transitions.number(row.run.life, change, now)
@@ -90,17 +103,23 @@ class Runs:
         if before is not None:
             self.by_status[before.shown] -= 1
             if before.status == RUNNING and before.worker is not None:
-                self._held_by[before.worker].pop(run.id, None)
+                self._let_go(before.worker, run.id)
         self.by_status[life.shown] += 1
         if life.status == RUNNING and life.worker is not None:
             self._held_by[life.worker][run.id] = None
         waited = before is not None and claimable(before) and before.available_at == life.available_at
         if claimable(life) and not waited:
-            self._queues[run.agent].add(run.id, life.available_at, run.priority)
+            self._queues[run.agent].add(row.place)
         if life.status != RUNNING and life.leased >= run.timeout and not life.ended:
             self._spent[run.id] = None
         else:
             self._spent.pop(run.id, None)
+
+    def _let_go(self, worker_id: str, run_id: str) -> None:
+        held = self._held_by[worker_id]
+        del held[run_id]
+        if not held:
+            del self._held_by[worker_id]
 
     def _waits(self, run_id: str, available_at: int) -> bool:
         life = self.rows[run_id].run.life

@@ -43,6 +43,8 @@ from stepwell.stores.memory.workers import Workers
 
 URL: Final = "memory://"
 SCHEMA: Final = 1
+UNSERVED_AFTER: Final = 10_000_000
+"""A run that is due for so many microseconds waits longer than any worker that serves it would let it."""
 
 
 class MemoryStore:
@@ -183,6 +185,7 @@ class MemoryStore:
             schema=SCHEMA,
             size_bytes=journals + sum(map(len, self._blobs.values())),
             runs={status: count for status, count in self._runs.by_status.items() if count},
+            unserved=self._runs.unserved(self._clock.now() - UNSERVED_AFTER),
         )
 
     # ------------------------------------------------------------ values that lie beside the journal

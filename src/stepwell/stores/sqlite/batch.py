@@ -14,11 +14,11 @@ import apsw
 from stepwell.domain import transitions
 from stepwell.domain.errors import NotFound
 from stepwell.domain.event import Entry
-from stepwell.domain.run import RUNNING, Lifecycle
+from stepwell.domain.run import RUNNING, Lifecycle, place_in_queue
 from stepwell.domain.transitions import Change
 from stepwell.stores.sqlite import statements
 from stepwell.stores.sqlite.deaths import Deaths
-from stepwell.stores.sqlite.look import Look, look, lost_agents
+from stepwell.stores.sqlite.look import look, lost_agents
 from stepwell.stores.sqlite.rows import Row, is_claimable, is_in_queue, life_row, whole_row
 from stepwell.stores.sqlite.statements import fetch
 
@@ -27,6 +27,7 @@ Key: TypeAlias = tuple[str, str, str]
 
 _MOST_KEPT: Final = 20_000
 _COUNT_AFTER: Final = 1_000_000
+_BEFORE_ALL: Final = -(2**63)
 
 
 class Moment(NamedTuple):
@@ -75,10 +76,6 @@ class Batch:
         self.careful = careful
         self.keys: dict[Key, tuple[str, str]] = {}
         self.new_keys: list[Any] = []
-        self.look: Look | None = None
-        self.lost_agents: frozenset[str] = frozenset()
-        self.queued_from: dict[str, int] = {}
-        self.requeued = False
         self.claimable = False
         self.changed: dict[str, Row] = {}
         self.afterwards: list[Callable[[], None]] = []
@@ -91,6 +88,8 @@ class Batch:
         self._wanted_keys: set[Key] = set()
         self._wanted_agents: set[str] = set()
         self._wants_count = False
+        self._first_places: dict[str, int] = {}
+        self._requeued = False
 
     # ------------------------------------------------------------ what operations will need
 
@@ -141,10 +140,13 @@ class Batch:
             self.adopt(map(life_row, self._fetch(statements.LIVES_BY_ID, list(self._wanted_lives))))
 
     def _look_at_queues(self) -> None:
-        self.look = look(self.connection, self._wanted_agents, self.now)
-        causes = self.deaths.judge(self.look.holders, self.elapsed, claimant=None)
+        seen = look(self.connection, self._wanted_agents, self.now)
+        for level in seen.levels:
+            if level.first_at <= self.now:
+                self.queue_up(level.agent, place_in_queue(level.first_at, level.priority))
+        causes = self.deaths.judge(seen.holders, self.elapsed, claimant=None)
         if causes:
-            self.lost_agents = lost_agents(self.connection, causes)
+            self._first_places |= dict.fromkeys(lost_agents(self.connection, causes), _BEFORE_ALL)
 
     def _count(self) -> None:
         memory = self._memory
@@ -178,6 +180,14 @@ class Batch:
             raise NotFound(f"there is no run {run_id}", code="run.unknown", hint="see: stepwell runs list")
         return row
 
+    def goes_first(self, agent: str, place: int) -> bool:
+        """Whether nothing claimable of the agent stands at that place in the queue or before it: stored, lost, or put there just now."""
+        return not self._requeued and self._first_places.get(agent, place + 1) > place
+
+    def queue_up(self, agent: str, place: int) -> None:
+        """A due run of the agent has that place in the queue."""
+        self._first_places[agent] = min(place, self._first_places.get(agent, place))
+
     @property
     def queued(self) -> int:
         """How many runs are queued, right within a second."""
@@ -196,7 +206,7 @@ class Batch:
         before = row.life
         self.append(row, change)
         row.whole = True
-        self.requeued |= self._follow(before, row.life)
+        self._requeued |= self._follow(before, row.life)
 
     def create(self, facts: tuple[Any, ...], change: Change) -> Row:
         """A new run, with everything that happened to it so far."""

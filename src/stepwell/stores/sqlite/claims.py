@@ -90,6 +90,7 @@ class Take(Operation):
         causes = self._judge(batch, seen)
         for row in batch.adopt(self._lost(batch, causes)):
             self._take(batch, row, causes[str(row.life.worker)])
+        batch.save()
         self._take_due(batch, seen)
         if causes:
             record_deaths(batch, causes)

@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 import apsw
 
-from stepwell.domain.run import place_in_queue
 from stepwell.stores.sqlite.statements import fetch, sql
 
 # `level` steps through the priorities that an agent's queue holds, `holder` through the workers that hold runs: each step is one seek.
@@ -83,17 +82,6 @@ class Look(NamedTuple):
     levels: list[Level]
     holders: list[Holder]
     overdue: bool
-
-    def has_due(self, agents: Collection[str], now: int) -> bool:
-        """Whether a run of these agents is due."""
-        return any(level.first_at <= now and level.agent in agents for level in self.levels)
-
-    def has_due_before(self, agent: str, place: int, now: int) -> bool:
-        """Whether a due run of the agent has that place in the queue or one before it."""
-        return any(
-            level.agent == agent and level.first_at <= now and place_in_queue(level.first_at, level.priority) <= place
-            for level in self.levels
-        )
 
     def next_due_at(self, agents: Collection[str]) -> int | None:
         """When the next run of these agents becomes due by itself."""

@@ -124,22 +124,12 @@ class Submit(Operation):
         limit = transitions.overdue(change.life, timeout=submission.timeout, deadline=submission.deadline, now=now)
         if submission.available_at > now or limit is not None:
             return change
-        if submission.start_on is None or not self._goes_first(batch):
-            place = place_in_queue(submission.available_at, submission.priority)
-            batch.queued_from[submission.agent] = min(place, batch.queued_from.get(submission.agent, place))
+        place = place_in_queue(submission.available_at, submission.priority)
+        if submission.start_on is None or not batch.goes_first(submission.agent, place):
+            batch.queue_up(submission.agent, place)
             return change
         started = transitions.claim(change.life, worker=submission.start_on, cause="due", now=now)
         return Change(started.life, change.drafts + started.drafts)
-
-    def _goes_first(self, batch: Batch) -> bool:
-        submission = self._submission
-        seen = batch.look
-        if seen is None or batch.requeued or submission.agent in batch.lost_agents:
-            return False
-        place = place_in_queue(submission.available_at, submission.priority)
-        if batch.queued_from.get(submission.agent, place + 1) <= place:
-            return False
-        return not seen.has_due_before(submission.agent, place, batch.now)
 
     def _lease(self, life: Lifecycle) -> Lease | None:
         worker = self._submission.start_on

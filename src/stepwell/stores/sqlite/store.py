@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakSet
 
 from stepwell.domain.event import Draft, Entry
 from stepwell.domain.outcome import Commit
@@ -52,7 +53,6 @@ class _Opened:
     writer: Writer
     readers: Readers
     heartbeats: Heartbeats
-    pid: int
 
 
 class SqliteStore:
@@ -73,24 +73,26 @@ class SqliteStore:
         self._vfs = vfs
         self._locks: dict[str, WorkerLock] = {}
         self._opened: _Opened | None = None
+        self._forked = False
+        _stores.add(self)
 
     async def open(self) -> None:
         """Make the store usable, creating or migrating what is missing."""
         if self._opened is not None:
             return
+        self._forked = False
         writer = Writer(self.notifier, self._open_file)
         await writer.start()
         self._opened = _Opened(
             writer,
             Readers(self.path, partial(connect_reader, self.path, self._vfs)),
             Heartbeats(self.path, self._clock, self._vfs),
-            os.getpid(),
         )
 
     async def close(self) -> None:
         """Finish what was accepted, release workers' proofs of life, threads and files."""
         opened, self._opened = self._opened, None
-        if opened is None or opened.pid != os.getpid():
+        if opened is None:
             return
         await opened.readers.stop()
         opened.heartbeats.close()
@@ -188,10 +190,15 @@ class SqliteStore:
     def _use(self) -> _Opened:
         opened = self._opened
         if opened is None:
-            raise errors.closed(self.path)
-        if opened.pid != os.getpid():
-            raise errors.forked(self.path)
+            raise errors.forked(self.path) if self._forked else errors.closed(self.path)
         return opened
+
+    def _after_fork(self) -> None:
+        """In a forked child: connections must not cross a fork, not even to be closed."""
+        self._forked = self._opened is not None
+        if self._forked:
+            _left_behind.append(self._opened)
+        self._opened = None
 
     async def _ask(self, question: Callable[[apsw.Connection], T]) -> T:
         return await self._use().readers.ask(question)
@@ -208,6 +215,19 @@ class SqliteStore:
     def _folder(self) -> str:
         """Where the workers' lock files are."""
         return self.path + "-workers"
+
+
+# What a forked child inherits is never used there, and never closed: that would take locks and files from its parent.
+_stores: WeakSet[SqliteStore] = WeakSet()
+_left_behind: list[object] = []
+
+
+def _forget_all() -> None:
+    for store in list(_stores):
+        store._after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 def _micros(seconds: float) -> int:

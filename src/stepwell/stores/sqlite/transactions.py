@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import apsw
 
 from stepwell.domain.errors import StepwellError, StoreError
+from stepwell.ports import crash_point
 from stepwell.ports.clock import Clock
 from stepwell.ports.crash_point import CrashPoint
 from stepwell.ports.notifier import QUEUE
@@ -114,15 +115,13 @@ class Transactions:
             batch.load()
             _apply(operations, batch)
             batch.save()
-            kinds = {operation.kind for operation in operations}
-            for kind in kinds:
-                _before_commit[kind]()
+            _pass(_before_commit, operations)
             self._commit(batch)
         except BaseException:  # nothing of it stays, here or in the file, and the error goes on
             self._roll_back()
             raise
         self._note(batch, len(operations), changes)
-        self._finish(operations, kinds, batch)
+        self._finish(operations, batch)
 
     def _batch(self, *, careful: bool = False) -> Batch:
         at = Moment(self._clock.now(), round(self._clock.elapsed() * 1_000_000))
@@ -157,12 +156,11 @@ class Transactions:
         if batch.claimable:
             changes.topics.add(QUEUE)
 
-    def _finish(self, operations: Sequence[Operation], kinds: Iterable[str], batch: Batch) -> None:
+    def _finish(self, operations: Sequence[Operation], batch: Batch) -> None:
         try:
             for action in batch.afterwards:
                 action()
-            for kind in kinds:
-                _after_commit[kind]()
+            _pass(_after_commit, operations)
         except Exception as error:  # noqa: BLE001 - it is written, but those who asked do not learn it
             _refuse(operations, error)
 
@@ -194,7 +192,7 @@ class Transactions:
 
     def _claims_to_make(self, operations: Sequence[Operation]) -> Sequence[Operation]:
         """Answer claims that would find nothing by looking; unless there is something else to write, that takes no lock."""
-        if not all(isinstance(operation, Take) for operation in operations):
+        if not isinstance(operations[0], Take) or not all(isinstance(operation, Take) for operation in operations):
             return operations
         batch = self._batch()
         rest = []
@@ -222,6 +220,13 @@ class Transactions:
             self._looked_for_file = now
             if files.identity(self._path) != self._identity:
                 self._failed = files.moved(self._path)
+
+
+def _pass(points: Mapping[str, CrashPoint], operations: Iterable[Operation]) -> None:
+    """Pass the point of every kind of operation in the batch."""
+    if crash_point.is_armed():
+        for kind in sorted({operation.kind for operation in operations}):
+            points[kind]()
 
 
 def _apply(operations: Sequence[Operation], batch: Batch) -> None:

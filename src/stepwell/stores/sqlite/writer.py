@@ -36,6 +36,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[list[Operation] | None] = queue.SimpleQueue()
         self._gathered: list[Operation] = []
+        self._unanswered = 0
+        self._is_alone = True
         self._ended = self._loop.create_future()
         self._thread: threading.Thread | None = None
         self._transactions: Transactions | None = None
@@ -82,6 +84,10 @@ class Writer:
             self._queue.put([])
 
     def _gather(self, operation: Operation) -> None:
+        self._unanswered += 1
+        if self._unanswered == 1 and self._is_alone:
+            self._queue.put([operation])
+            return
         if not self._gathered:
             self._loop.call_soon(self._flush)
         self._gathered.append(operation)
@@ -92,6 +98,8 @@ class Writer:
             self._queue.put(gathered)
 
     def _answer(self, operations: list[Operation], changes: Changes) -> None:
+        self._unanswered -= len(operations)
+        self._is_alone = len(operations) == 1
         for operation in operations:
             future = operation.future
             if future is None:
@@ -135,7 +143,6 @@ class Writer:
     def _serve(self, transactions: Transactions) -> None:
         while not self._stopping:
             operations = self._wait()
-            operations = [one for one in operations if one.future is None or not one.future.cancelled()]
             if operations:
                 changes = transactions.carry_out(operations)
                 self._has_log = True

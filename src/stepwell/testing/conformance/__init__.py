@@ -11,10 +11,11 @@
 
     class TestSubmission(conformance.SubmissionContract): ...
 
-and so on with each name below. `DurabilityContract` is for stores whose capabilities say `durable`, `SharingContract` for
-those that say `shared`. For failures that show values, call
-`pytest.register_assert_rewrite("stepwell.testing.conformance")` in your `conftest.py` before the import. The tests are coroutines: pytest-asyncio in auto mode runs them.
-`machine.machine_for` gives a test case that drives a store at random beside a pure model; it needs hypothesis.
+and so on with each name below. `DurabilityContract` is for stores whose capabilities say `durable`, `SharingContract`
+for those that say `shared`. For failures that show values, call
+`pytest.register_assert_rewrite("stepwell.testing.conformance")` in your `conftest.py` before the import. The tests are
+coroutines: pytest-asyncio in auto mode runs them. `machine.machine_for` gives a test case that drives a store at random
+beside a pure model; it needs hypothesis.
 
 Needs pytest, which nothing else in the package imports.
 """

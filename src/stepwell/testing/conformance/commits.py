@@ -28,7 +28,18 @@ from stepwell.domain.run import Lease
 from stepwell.domain.values import loads
 from stepwell.ports.store import Control, RunQuery
 from stepwell.testing.clock import START
-from stepwell.testing.conformance.harness import LEASE, SECOND, Harness, append, events, kinds, note, stored, take, take_over
+from stepwell.testing.conformance.harness import (
+    LEASE,
+    SECOND,
+    Harness,
+    append,
+    events,
+    kinds,
+    note,
+    stored,
+    take,
+    take_over,
+)
 
 _ERROR = ErrorInfo("agent.error", "no luck", type="ValueError")
 _LATER = START + 3600 * SECOND

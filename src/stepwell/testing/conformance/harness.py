@@ -132,11 +132,13 @@ async def take(
     return (await store.claim(ClaimRequest(worker_id, limit, agents, only))).taken
 
 
-async def take_over(store: Store, worker_id: str, *, limit: int = 100, only: Sequence[str] | None = None) -> list[Claim]:
+async def take_over(
+    store: Store, worker_id: str, *, limit: int = 100, only: Sequence[str] | None = None
+) -> list[Claim]:
     """What a claim gives the worker once the death of another is proven: soon, and long before any lease runs out."""
     async with asyncio.timeout(10):
-        while not (taken := await take(store, worker_id, limit=limit, only=only)):
-            await asyncio.sleep(0.01)
+        while not (taken := await take(store, worker_id, limit=limit, only=only)):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # a proof is found by asking again
     return taken
 
 

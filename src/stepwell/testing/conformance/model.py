@@ -1,4 +1,4 @@
-"""What a store should hold: the rules of `domain.transitions` over plain dicts, with every question answered by looking at all runs.
+"""What a store should hold: `domain.transitions` over plain dicts, and every question answered by looking at all runs.
 
 Used by the machine to foretell what a store must answer. It decides nothing by itself that the contract leaves open.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from stepwell.domain import transitions
 from stepwell.domain.event import Entry
@@ -101,9 +102,7 @@ class Model:
     def limit_passed(self, run: ModelRun) -> str | None:
         """The limit by which the run must end."""
         record = run.record
-        return transitions.overdue(
-            run.life, timeout=record.timeout, deadline=record.deadline, now=self._clock.now()
-        )
+        return transitions.overdue(run.life, timeout=record.timeout, deadline=record.deadline, now=self._clock.now())
 
     def lost(self, request: ClaimRequest) -> list[tuple[ModelRun, ClaimCause]]:
         """The runs that may be taken from their holders."""
@@ -151,8 +150,5 @@ class Model:
 
 
 def _record(submission: Submission, life: Lifecycle) -> RunRecord:
-    given = {name: getattr(submission, name) for name in RunRecord._fields if hasattr(submission, name)}
-    absent = {"parent": None, "root": None, "depth": 0, "retry_of": None, "forked_from": None}
-    return RunRecord(**given, **absent, life=life)
-
-
+    given: dict[str, Any] = {name: getattr(submission, name) for name in RunRecord._fields if hasattr(submission, name)}
+    return RunRecord(**given, parent=None, root=None, depth=0, retry_of=None, forked_from=None, life=life)

@@ -80,6 +80,18 @@ class ReadingContract:
         assert report.size_bytes > 0
         assert list(report.problems) == []
 
+    async def test_the_report_names_the_agents_whose_runs_nobody_takes(self, harness: Harness) -> None:
+        store = await harness.make()
+        await harness.started(store, agent="busy")
+        await harness.submit(store, agent="busy")
+        await harness.submit(store, agent="nobody")
+        await harness.submit(store, agent="nobody")
+        await harness.submit(store, agent="later", delay=3600)
+        await harness.ended(store, Held("diverged", by="replay"), agent="aside")
+        assert (await store.report()).unserved == {}
+        harness.clock.advance(60)
+        assert (await store.report()).unserved == {"nobody": 2}
+
 
 class ListingContract:
     """Runs are found."""
