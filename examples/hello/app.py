@@ -12,7 +12,7 @@ def greet(name: str) -> str:
 
 
 def decorate(text: str) -> str:
-    time.sleep(3)  # slow work: kill -9 the process now
+    time.sleep(4)  # slow work: kill -9 the process now
     return f"*** {text} ***"
 
 

@@ -112,6 +112,8 @@ class App(Generic[D]):
     @overload
     def agent(
         self,
+        fn: None = None,
+        /,
         *,
         name: str | None = None,
         version: str | None = None,

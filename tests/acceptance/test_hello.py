@@ -52,7 +52,7 @@ def test_killed_inside_a_step_it_goes_on_with_that_step(tmp_path: Path) -> None:
     ) as first:
         assert first.stderr is not None
         for line in first.stderr:
-            if "✓ greet" in line:  # from here on, `decorate` takes three seconds
+            if "✓ greet" in line:  # from here on, `decorate` takes four seconds
                 first.kill()
         assert first.wait() == -signal.SIGKILL
     second = go_on(tmp_path)

@@ -1,6 +1,5 @@
 """Where app and store are: one rule, each value with its source. And the YAML that people write."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,12 @@ from stepwell.domain.errors import InvalidDefinition, NotFound
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, and an environment that says nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("STEPWELL_STORE", raising=False)
     monkeypatch.delenv("STEPWELL_APP", raising=False)
-    yield tmp_path
+    return tmp_path
 
 
 def write(path: Path, text: str = "") -> Path:

@@ -115,7 +115,7 @@ def _facts(agent: AgentDescription) -> list[tuple[str, str]]:
     retry = f"{agent.retry.max_attempts} attempts" if agent.retry else "no: an exception ends the run"
     return [
         ("agent", f"{bold(agent.name)}, version {agent.version}"),
-        ("", agent.summary),
+        *([("", agent.summary)] if agent.summary else []),
         ("declared", agent.place),
         ("retry", retry),
         ("timeout", duration(agent.timeout * 1000)),

@@ -9,21 +9,24 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from stepwell.cli.commands import json_option, store_option
-from stepwell.cli.failures import CONFIGURATION, OK, UNAVAILABLE, UNSUCCESSFUL, exit_code
+from stepwell.cli.failures import OK, UNAVAILABLE, UNSUCCESSFUL, exit_code
 from stepwell.cli.records import page
 from stepwell.cli.terminal import DONE, FAILED, fields, mark, moment, short, show, size, status_text
 from stepwell.config import find_app, find_store, store_file
 from stepwell.domain.errors import NotFound, StepwellError
 from stepwell.domain.event import to_datetime
+from stepwell.domain.run import RUNNING
 
 if TYPE_CHECKING:
     from stepwell.config import Setting
     from stepwell.runtime import StoreReport, WorkerInfo
+
+_CURE: Final = "start a worker, or: stepwell run TARGET --continue"
 
 
 @dataclass
@@ -133,8 +136,6 @@ def _look_at_file(findings: Findings, file: Path) -> None:
         findings.trouble(f"{file} cannot be looked at: {error.strerror}", UNAVAILABLE)
         return
     findings.add("access", f"file {mode:04o}, folder {folder_mode:04o}")
-    if mode & 0o077:
-        findings.trouble(f"{file} can be read by other users: chmod 600 {file}", CONFIGURATION)
     if not os.access(file, os.W_OK):
         findings.trouble(f"{file} cannot be written by this user", UNAVAILABLE)
 
@@ -146,20 +147,21 @@ def _look_at_report(findings: Findings, report: StoreReport) -> None:
     counted = [f"{count} {status_text(status)}" for status, count in report.runs.items() if count]
     findings.add("runs", ", ".join(counted) or "none")
     for problem in report.problems:
-        findings.trouble(f"the store is damaged: {problem}", UNAVAILABLE)
+        findings.trouble(problem, UNAVAILABLE)
 
 
 def _look_at_workers(findings: Findings, report: StoreReport, workers: list[WorkerInfo]) -> None:
     shown = [_worker_line(worker) for worker in workers]
     findings.add("workers", "\n".join(shown) or "none alive")
     for agent, count in report.unserved.items():
-        if count:
-            runs = "1 run" if count == 1 else f"{count} runs"
-            findings.trouble(
-                f"{runs} of {agent} wait for a worker, and none that is alive serves them: "
-                f"stepwell worker, or stepwell run TARGET --continue",
-                UNSUCCESSFUL,
-            )
+        findings.trouble(f"{_runs(count)} of {agent}: due, and nobody takes them up; {_CURE}", UNSUCCESSFUL)
+    orphans = report.runs.get(RUNNING, 0) - sum(worker.running for worker in workers)
+    if orphans > 0:
+        findings.trouble(f"{_runs(orphans)}: begun by a process that is gone; {_CURE}", UNSUCCESSFUL)
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _worker_line(worker: WorkerInfo) -> str:

@@ -4,17 +4,20 @@ to continue.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stepwell.cli.failures import INTERRUPTED, NOT_ENDED, OK, UNSUCCESSFUL, frame_lines, tell_problem
 from stepwell.cli.holds import explain
+from stepwell.cli.order import Broken, Order
 from stepwell.cli.output import Write, as_text
+from stepwell.cli.reading import history
 from stepwell.cli.records import page, result_record, unfinished_record
+from stepwell.cli.story import step_frames
 from stepwell.cli.terminal import STOPPED, bold, duration, ending, mark, say, short
 from stepwell.domain.run import HOLDS
 
 if TYPE_CHECKING:
-    from stepwell.cli.execution import Broken, Order
     from stepwell.domain.event import Event
     from stepwell.runtime import Run, RunResult
 
@@ -28,7 +31,7 @@ def submitted(run: Run[Any], write: Write, *, as_json: bool) -> int:
 async def tell(run: Run[Any], order: Order, write: Write, *, held: Event | None, broken: Broken) -> int:
     """Say how it stands with the run; the exit code."""
     if run.ended:
-        return _tell_end(run, await run.result(), order, write)
+        return await _tell_end(run, await run.result(), order, write)
     if order.form == "json":
         write(page(unfinished_record(run)))
     if run.status in HOLDS:
@@ -39,7 +42,7 @@ async def tell(run: Run[Any], order: Order, write: Write, *, held: Event | None,
     return _tell_handed_back(run, order, broken)
 
 
-def _tell_end(run: Run[Any], result: RunResult[Any], order: Order, write: Write) -> int:
+async def _tell_end(run: Run[Any], result: RunResult[Any], order: Order, write: Write) -> int:
     output = _plain_output(run, result, order) if result.ok else None
     if order.form == "json":
         write(page(result_record(result, output)))
@@ -48,7 +51,7 @@ def _tell_end(run: Run[Any], result: RunResult[Any], order: Order, write: Write)
         if text is not None:
             write(text)
     if not result.ok:
-        tell_unsuccessful(run, result)
+        tell_unsuccessful(run, result, await history(run))
     return OK if result.ok else UNSUCCESSFUL
 
 
@@ -62,15 +65,17 @@ def _plain_output(run: Run[Any], result: RunResult[Any], order: Order) -> Any:
     return loads(codec_for(annotation).encode(result.output, "output"), what="output")
 
 
-def tell_unsuccessful(run: Run[Any], result: RunResult[Any]) -> None:
-    """Print why a run ended without success, with the user's frames."""
+def tell_unsuccessful(run: Run[Any], result: RunResult[Any], events: Sequence[Event]) -> None:
+    """Print why a run ended without success, with the user's frames: those of the agent, then those of the step that
+    failed.
+    """
     error = result.error
     see = f"see: stepwell runs show {ending(run.id)}"
     if error is None:
         tell_problem(f"run.{result.status}", f"{run.agent} {_sentence(result)}", [see])
         return
     kind = "" if error.type in (None, "Fail", "StepFailed") else f"{error.type}: "
-    more = [*frame_lines(error.traceback), see]
+    more = [*frame_lines([*error.traceback, *step_frames(events, error.step)]), see]
     if run.dead:
         more.insert(0, f"given up after {run.attempt} attempts")
     tell_problem(error.code, f"{run.agent} failed: {kind}{error.message}", more)

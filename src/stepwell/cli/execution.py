@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from stepwell.cli import endings
 from stepwell.cli.interrupts import stop_requests
+from stepwell.cli.order import Broken, Order
 from stepwell.cli.output import Write
 from stepwell.cli.progress import Progress, make_progress
 from stepwell.cli.reading import history, tail
@@ -20,37 +19,10 @@ from stepwell.domain.run import DIVERGED, HOLDS, RUNNING
 
 if TYPE_CHECKING:
     from stepwell.domain.event import Event
-    from stepwell.runtime import AgentDescription, Run, Runtime, Target
+    from stepwell.runtime import Run, Runtime, Target
 
 GRACE: Final = 0.5
 """Seconds that a run which is handed back may still use, so that a step that is nearly done is not done again."""
-
-Form = Literal["text", "json", "events"]
-Broken = Literal["stopped", "timeout"] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is wanted: a new run of `agent` with `value`, or without an agent the newest unfinished run of the target.
-
-    `typed` is the target as it was typed; `timeout` is in seconds.
-    """
-
-    target: Target
-    typed: str | None
-    store: str | None
-    form: Form
-    agent: AgentDescription | None = None
-    value: Any = None
-    key: str | None = None
-    detach: bool = False
-    timeout: float | None = None
-
-    @property
-    def continue_with(self) -> str:
-        """The command that takes up the run of this order."""
-        words = ["stepwell", "run", *([self.typed] if self.typed else []), "--continue"]
-        return shlex.join(words + (["--store", self.store] if self.store else []))
 
 
 async def execute(order: Order, write: Write) -> int:
@@ -64,14 +36,24 @@ async def execute(order: Order, write: Write) -> int:
         ) as runtime:
             if order.detach:
                 return endings.submitted(await _start(runtime, order), write, as_json=order.form == "json")
-            follower = Follower(progress, write if order.form == "events" else None)
-            run, after = await (_take_up(runtime, order) if order.agent is None else _begin(runtime, order))
-            with progress:
-                run, broken = await follower.follow_until(stop, run, after, order.timeout)
-                if broken is not None:
-                    await runtime.drain(timeout=GRACE)
-                    run = await follower.catch_up(run)
-            return await endings.tell(run, order, write, held=follower.held, broken=broken)
+            try:
+                return await _see_through(runtime, order, progress, write, stop)
+            finally:
+                await runtime.drain(timeout=GRACE)
+
+
+async def _see_through(
+    runtime: Runtime[Any], order: Order, progress: Progress, write: Write, stop: asyncio.Event
+) -> int:
+    """Start or take up the run, follow it, hand it back when it must be left, and say how it stands."""
+    follower = Follower(progress, write if order.form == "events" else None)
+    run, after = await (_take_up(runtime, order) if order.agent is None else _begin(runtime, order))
+    with progress:
+        run, broken = await follower.follow_until(stop, run, after, order.timeout)
+        if broken is not None:
+            await runtime.drain(timeout=GRACE)
+            run = await follower.catch_up(run)
+    return await endings.tell(run, order, write, held=follower.held, broken=broken)
 
 
 # ---------------------------------------------------------------- which run
@@ -159,6 +141,9 @@ class Follower:
             if following.done():
                 return await following, None
             return run, "stopped" if stopping.done() else "timeout"
+        except BrokenPipeError:  # whoever read the events has left
+            self._write = _nowhere
+            return run, "stopped"
         finally:
             following.cancel()
             stopping.cancel()
@@ -196,3 +181,7 @@ class Follower:
             self._write(line(event_record(told)))
         else:
             self._progress.on_event(told)
+
+
+def _nowhere(text: str) -> None:
+    """Takes the events that nobody reads any more."""

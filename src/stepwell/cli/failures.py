@@ -7,6 +7,7 @@ error[agent.unknown]: no agent 'licence-audit' in audit.py
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -104,9 +105,9 @@ def frame_lines(frames: Sequence[str]) -> list[str]:
 
     lines = []
     for frame in frames:
-        lines.append(frame)
-        place = frame.rpartition(" in ")[0]
+        place, _, function = frame.rpartition(" in ")
         file, _, number = place.rpartition(":")
+        lines.append(f"{_from_here(file)}:{number} in {function}")
         code = linecache.getline(file, int(number)).strip() if number.isdigit() else ""
         if code:
             lines.append(f"  {code}")
@@ -117,6 +118,11 @@ def _print_traceback(error: BaseException) -> None:
     import traceback
 
     traceback.print_exception(error)
+
+
+def _from_here(file: str) -> str:
+    here = os.path.join(os.getcwd(), "")
+    return file.removeprefix(here)
 
 
 def _lowered(message: str) -> str:

@@ -17,31 +17,36 @@ def explain(run_id: str, agent: str, facts: Facts, continue_with: str) -> list[s
     """The lines about a hold. `facts` is the data of the run's last `run.held`; `continue_with` is the command that
     goes on.
     """
-    why = facts.get("why", "")
-    what, more = _diverged(facts) if why == DIVERGED else _in_doubt(facts) if why == IN_DOUBT else _paused(facts)
-    lines = [f"{click.style(f'held[{why}]', fg='yellow', bold=True)}: run {short(run_id)} of {agent} {what}", *more]
+    why = str(facts.get("why", ""))
+    reasons = _diverged(facts) if why == DIVERGED else _in_doubt(facts) if why == IN_DOUBT else _paused(facts)
     steps = _next_steps(run_id, why, continue_with)
     width = max(len(command) for command, _ in steps)
-    return lines + [f"    {command.ljust(width)}  {meaning}".rstrip() for command, meaning in steps]
-
-
-def _diverged(facts: Facts) -> tuple[str, list[str]]:
-    return "is held: its program is not the one that wrote its journal", [
-        f"  {facts.get('message', 'the program has changed')}",
-        "  nothing was executed, and no attempt was counted",
-        '  put the program back, or guard the change with ctx.patched("name"), then:',
+    return [
+        f"{click.style(f'held[{why}]', fg='yellow', bold=True)}: run {short(run_id)} of {agent} is set aside",
+        *(f"  {reason}" for reason in reasons),
+        *(f"    {command.ljust(width)}  {meaning}".rstrip() for command, meaning in steps),
     ]
 
 
-def _in_doubt(facts: Facts) -> tuple[str, list[str]]:
-    return f"is held: its step {facts.get('name', '?')} may have had its effect, and no record says so", [
-        f"  {facts.get('message', 'its end was not recorded')}",
-        "  find out whether it happened, and say so:",
+def _diverged(facts: Facts) -> list[str]:
+    return [
+        "its program is not the one that wrote its journal:",
+        f"{facts.get('message', 'the program has changed')}",
+        "nothing was executed, and no attempt was counted",
+        'put the program back, or guard the change with ctx.patched("name"), then:',
     ]
 
 
-def _paused(facts: Facts) -> tuple[str, list[str]]:
-    return f"was set aside by {facts.get('by', 'somebody')}", ["  to let it go on:"]
+def _in_doubt(facts: Facts) -> list[str]:
+    return [
+        f"its step {facts.get('name', '?')} may have had its effect, and no record says so:",
+        f"{facts.get('message', 'its end was not recorded')}",
+        "find out whether it happened, and say so:",
+    ]
+
+
+def _paused(facts: Facts) -> list[str]:
+    return [f"by {facts.get('by', 'somebody')}; to let it go on:"]
 
 
 def _next_steps(run_id: str, why: str, continue_with: str) -> list[tuple[str, str]]:
@@ -50,9 +55,9 @@ def _next_steps(run_id: str, why: str, continue_with: str) -> list[tuple[str, st
         return [(continue_with, "")]
     if why == IN_DOUBT:
         return [
-            (f"{resume} --as done RESULT", "it happened, and RESULT is what the step returns"),
-            (f"{resume} --as rerun", "it did not happen: run the step again"),
-            (f"{resume} --as fail", "let the step fail"),
-            (continue_with, "afterwards, to go on"),
+            (f"{resume} --as done RESULT", "it happened, with RESULT"),
+            (f"{resume} --as rerun", "it did not: run it again"),
+            (f"{resume} --as fail", "let it fail"),
+            (continue_with, "then, to go on"),
         ]
-    return [(resume, ""), (continue_with, "afterwards, to go on")]
+    return [(resume, ""), (continue_with, "then, to go on")]

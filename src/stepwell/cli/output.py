@@ -28,17 +28,18 @@ def output_only() -> Iterator[Write]:
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
-        with os.fdopen(os.dup(kept), "w", encoding=stdout.encoding, errors="backslashreplace") as out:
-
-            def write(text: str) -> None:
-                out.write(f"{text}\n")
-                out.flush()
-
-            yield write
+        # Unbuffered, so that nothing is left to be written when the reader has gone.
+        yield lambda text: _write_all(kept, f"{text}\n".encode(stdout.encoding, "backslashreplace"))
     finally:
         stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def as_text(output: Any) -> str | None:

@@ -14,7 +14,7 @@ from stepwell.domain.errors import InvalidDefinition, InvalidInput
 
 if TYPE_CHECKING:
     from stepwell.app import Agent
-    from stepwell.cli.execution import Form, Order
+    from stepwell.cli.order import Form, Order
     from stepwell.runtime import Target
 
 EXAMPLES = """\b
@@ -66,7 +66,8 @@ def run(
     if detach and (as_events or timeout is not None):
         raise UsageProblem("--detach does not stay with the run, so --events and --timeout say nothing")
 
-    from stepwell.cli.execution import Order, execute
+    from stepwell.cli.execution import execute
+    from stepwell.cli.order import Order
     from stepwell.cli.output import output_only
     from stepwell.runtime import load_target
 

@@ -13,7 +13,20 @@ from stepwell.cli import records
 from stepwell.cli.commands import Commands, json_option, store_option
 from stepwell.cli.failures import NOT_ENDED, OK, UsageProblem, tell_problem
 from stepwell.cli.reading import history, opened, tail
-from stepwell.cli.terminal import age, dim, ending, fields, one_line, say, short, show, size, status_text, table
+from stepwell.cli.terminal import (
+    DONE,
+    age,
+    dim,
+    ending,
+    mark,
+    one_line,
+    say,
+    short,
+    show,
+    size,
+    status_text,
+    table,
+)
 from stepwell.domain.errors import NotFound
 from stepwell.domain.run import STATUSES, RunStatus
 
@@ -209,13 +222,8 @@ def resume(run_id: str, result: str | None, verdict: Verdict | None, store: str 
             return await run.refresh()
 
     run = asyncio.run(settle())
-    for line in fields(
-        [
-            ("run", f"{short(run.id)} of {run.agent} is {status_text(run.status)} again"),
-            ("next", f"stepwell run TARGET --continue {dim('(or a worker takes it up)')}"),
-        ]
-    ):
-        say(line)
+    say(f"{mark(DONE)} run {short(run.id)} of {run.agent} is {run.status} again")
+    say("  a worker takes it up, or: stepwell run TARGET --continue")
     return OK
 
 

@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 _STEPS = (event.STEP_COMPLETED, event.STEP_FAILED)
 
 
+def step_frames(events: Sequence[Event], step: str | None) -> Sequence[str]:
+    """The user's frames inside the step whose failure ended a run; none when it was no step's."""
+    failures = [told for told in events if told.kind == event.STEP_FAILED and told.step == step is not None]
+    frames: Sequence[str] = failures[-1].data["error"].get("traceback", ()) if failures else ()
+    return frames
+
+
 class Story:
     """A run and its events, read together."""
 
@@ -103,6 +110,8 @@ class Story:
     def _line(self, told: Event) -> Iterator[str]:
         data = told.data
         match told.kind:
+            case event.STEP_COMPLETED if "verdict" in data:
+                yield self._timeline(DONE, self._label(told), dim("settled by a person"))
             case event.STEP_COMPLETED:
                 yield self._timeline(DONE, self._label(told), duration(data.get("ms", 0)))
             case event.STEP_FAILED if "retry_at" in data:
@@ -155,7 +164,8 @@ class Story:
             kind = f"{error['type']}: " if error.get("type") not in (None, "Fail", "StepFailed") else ""
             yield from ("", f"{bold('error')} {error['code']}")
             yield from (f"  {line}" for line in f"{kind}{error['message']}".split("\n"))
-            yield from (f"  {line}" for line in frame_lines(error.get("traceback", ())))
+            frames = [*error.get("traceback", ()), *step_frames(self._events, error.get("step"))]
+            yield from (f"  {line}" for line in frame_lines(frames))
         elif "output" in end.data or "ref" in end.data:
             yield from ("", bold("output"))
             yield from (f"  {line}" for line in self._value(end.data, "output").split("\n"))

@@ -92,7 +92,7 @@ class Lifecycle(NamedTuple):
     ended_at: int | None = None
 
     def stamped(self, seq: int, at: int) -> Lifecycle:
-        """With the number and the time of its last event: `_replace` for the two fields that every write changes, at half its cost."""
+        """With the number and the time of its last event: what every write changes, at half the cost of `_replace`."""
         return tuple.__new__(Lifecycle, (*self[:2], at, *self[3:17], seq, *self[18:]))
 
     @property

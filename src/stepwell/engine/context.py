@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from stepwell.codec import codec_for, fingerprint
+from stepwell.codec import Codec, codec_for, fingerprint
 from stepwell.domain import event, values
 from stepwell.domain.blob import blob_name
 from stepwell.domain.errors import InvalidDefinition, InvalidValue, Misuse, Seconds
@@ -48,6 +48,7 @@ class RunContext:
         self._attempt = attempt
         self._runner = StepRunner(attempt, self, self._step_log)
         self._log: AnyLog | None = None
+        self._state: Codec[Any] | None = None
 
     # ------------------------------------------------------------ facts
 
@@ -288,13 +289,13 @@ class RunContext:
                 code="checkpoint.in_branch",
                 hint="call it before or after ctx.gather and ctx.map",
             )
-        if not self._attempt.restored:
+        if self._state is None:
             raise Misuse(
                 "ctx.checkpoint was called by an agent that does not begin with ctx.restore: it would start over",
                 code="checkpoint.not_restored",
                 hint="make `state = await ctx.restore(Type)` the agent's first call, and go on from what it gives",
             )
-        text = codec_for(type(state)).encode(state, "state")
+        text = self._state.encode(state, "state")
         values.check_size(text, 1024 * 1024, "state")
         self._attempt.expect_done()
         await self._whole("checkpoint", self._save(text))
@@ -313,13 +314,14 @@ class RunContext:
         if self._attempt.touched or self._attempt.restored:
             raise Misuse("ctx.restore must be the agent's first call through the context", code="checkpoint.late")
         self._attempt.restored = True
+        self._state = codec_for(type)
         entry = self._attempt.replay.checkpoint
         if entry is None:
             return None
         place = f"{scope.path}/0"
         text = await self._whole("restore", self._attempt.read_payload(json.loads(entry.data), "state", place))
         try:
-            return codec_for(type).decode(text, "the saved state")
+            return self._state.decode(text, "the saved state")
         except InvalidValue as error:
             raise self._attempt.undecodable(place, error) from None
 
@@ -402,9 +404,7 @@ async def _end_all(tasks: list[asyncio.Task[Any]]) -> None:
             task.exception()
 
 
-def _policy(
-    bound: BoundStep, timeout: Seconds | None, retry: Retry | None, in_doubt: Any, run_in: str
-) -> Policy:
+def _policy(bound: BoundStep, timeout: Seconds | None, retry: Retry | None, in_doubt: Any, run_in: str) -> Policy:
     if not callable(in_doubt) and in_doubt not in ("rerun", "fail"):
         raise InvalidDefinition(
             f"in_doubt={in_doubt!r:.80}", code="definition.in_doubt", hint='use "rerun", "fail" or a function'

@@ -128,9 +128,7 @@ class Executor:
         assert attempt.stop is not None
         return attempt.stop
 
-    async def _agent(
-        self, attempt: Attempt, runnable: Runnable, journal: list[Entry], input_text: str | None
-    ) -> Any:
+    async def _agent(self, attempt: Attempt, runnable: Runnable, journal: list[Entry], input_text: str | None) -> Any:
         if input_text is None:
             input_text = await attempt.read_payload(json.loads(journal[0].data), "input", "the input")
         try:

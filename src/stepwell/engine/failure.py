@@ -21,9 +21,7 @@ _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + 
 _STDLIB: Final = sysconfig.get_paths()["stdlib"] + os.sep
 
 
-def describe_error(
-    error: BaseException, *, code: str, together: Iterable[Sequence[BaseException]] = ()
-) -> ErrorInfo:
+def describe_error(error: BaseException, *, code: str, together: Iterable[Sequence[BaseException]] = ()) -> ErrorInfo:
     """The error as a value. `Fail` and Stepwell's own errors bring code and `retryable`; others get `code`, retryable.
 
     `together` lists errors that ended branches side by side, the one that was raised for all of them first.

@@ -25,8 +25,8 @@ async def resume(
     """Lift the hold of a run as it was last read.
 
     `verdict` is needed for a run that is held `in_doubt`, and only there: "done" records `result` as the step's,
-    "rerun" lets the step run again, "fail" records its failure. Raises `Conflict` when the run is not held, needs a verdict, or
-    changed meanwhile, and `InvalidInput` for a result that is not data.
+    "rerun" lets the step run again, "fail" records its failure. Raises `Conflict` when the run is not held, needs a
+    verdict, or changed meanwhile, and `InvalidInput` for a result that is not data.
     """
     drafts: tuple[Draft, ...] = ()
     if run.life.hold == IN_DOUBT and verdict is not None:

@@ -360,7 +360,7 @@ def _step_failed(step: Step, error: ErrorInfo) -> StepFailed:
 
 
 def _next_delay(step: Step, error: BaseException, run_id: str) -> float | None:
-    """Seconds until the next try, or `None` if there is none. The jitter is drawn from the run, the step and the try."""
+    """Seconds until the next try, or `None` if there is none; the jitter is drawn from run, step and try."""
     retry = step.policy.retry
     error = as_local(error)
     if retry is None or step.tries >= retry.max_attempts or not retry.covers(error):

@@ -152,7 +152,7 @@ class Context(Protocol[D]):
         in_doubt: InDoubt | Callable[[*Ts], R | None] = "rerun",
         run_in: RunIn = "thread",
     ) -> R: ...
-    async def step(
+    async def step(  # type: ignore[misc]  # mypy does not see that *args: Any takes every *Ts
         self,
         fn: Any,
         /,
@@ -246,10 +246,10 @@ class Context(Protocol[D]):
         ...
 
     async def checkpoint(self, state: Json, /) -> None:
-        """Save `state` and begin a new numbering: later attempts need not repeat, and do not expect, positioned calls
-        made before.
+        """Save `state`, a value of the type given to `restore`, and begin a new numbering.
 
-        The agent must begin with `restore`, and go on from what it gives. Steps with a `key` stay remembered.
+        Later attempts need not repeat, and do not expect, positioned calls made before. The agent must begin with
+        `restore`, and go on from what it gives. Steps with a `key` stay remembered.
         """
         ...
 

@@ -18,7 +18,7 @@ class Colour(StrEnum):
     BLUE = "blue"
 
 
-Many = IntEnum("Many", {f"M{n}": n for n in range(9)})
+Many = IntEnum("Many", "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN")
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Tree(BaseModel):
         (bool, {"boolean"}, "boolean"),
         (date, {"word"}, "date"),
         (Colour, {"word"}, "red|blue"),
-        (Many, {"word"}, "0|1|2|3|4|5|…"),
+        (Many, {"word"}, "1|2|3|4|5|6|…"),
         (Literal["a"], {"word"}, "a"),
         (str | None, {"text", "null"}, "text|null"),
         (Decimal, {"number", "text"}, "number | text"),

@@ -136,7 +136,7 @@ def test_an_agent_wins_over_a_folder_of_the_same_name_and_a_folder_over_nothing(
     assert load_target("other").app.name == "folder"
 
 
-# ---------------------------------------------------------------- importing
+# ---------------------------------------------------------------- how it is imported
 
 
 def test_a_file_is_imported_under_its_own_name_once() -> None:
@@ -162,8 +162,9 @@ def test_a_file_inside_a_package_may_import_from_it() -> None:
 
 @pytest.mark.parametrize("name", ["queue.py", "click.py", "my-agents.py", "v1.2.py", "__main__.py"])
 def test_a_file_may_be_called_like_a_module_that_exists_or_like_none_at_all(name: str) -> None:
-    import click
     import queue
+
+    import click
 
     write(f"sub/{name}")
     assert load_target(f"sub/{name}").app.name == "hello"

@@ -1,5 +1,6 @@
-"""One transaction: loads what its operations need, lets the domain decide in memory, and saves what changed, in a few statements.
+"""One transaction: loads what its operations need, lets the domain decide in memory, and saves what changed.
 
+Each of the three takes a few statements, however many operations there are.
 Used by the writer thread only. It neither begins nor ends the transaction, and knows no operation by name.
 """
 
@@ -40,8 +41,9 @@ class Moment(NamedTuple):
 class Memory:
     """What the writer knows of the file between transactions: valid until another connection commits.
 
-    SQLite's own page cache rests on the same counter (`PRAGMA data_version`), so a row kept here is the locked row, not a belief about it.
-    `rows` holds running runs by id. `queued` is how many runs are queued: counted at most once a second, followed in between.
+    SQLite's own page cache rests on the same counter (`PRAGMA data_version`), so a row kept here is the locked row, not
+    a belief about it. `rows` holds running runs by id. `queued` is how many runs are queued: counted at most once a
+    second, followed in between.
     """
 
     def __init__(self) -> None:
@@ -181,7 +183,7 @@ class Batch:
         return row
 
     def goes_first(self, agent: str, place: int) -> bool:
-        """Whether nothing claimable of the agent stands at that place in the queue or before it: stored, lost, or put there just now."""
+        """Whether nothing claimable of the agent is ahead of that place: stored, lost, or put there by this batch."""
         return not self._requeued and self._first_places.get(agent, place + 1) > place
 
     def queue_up(self, agent: str, place: int) -> None:

@@ -1,4 +1,4 @@
-"""Values that lie beside the journal: bytes by the hash of their content, written in parts so that no transaction is long."""
+"""Values that lie beside the journal: bytes by the hash of their content, in parts so that no transaction is long."""
 
 from __future__ import annotations
 

@@ -112,7 +112,8 @@ class Take(Operation):
         if self._request.only is not None:
             lost = [row for row in self._named(batch) if row.life.status == RUNNING and row.life.worker in causes]
             return sorted(lost, key=lambda row: row.id)[: self._request.limit]
-        return _rows(batch, _LOST, json.dumps(list(causes)), json.dumps(list(self._request.agents)), self._request.limit)
+        workers, agents = json.dumps(list(causes)), json.dumps(list(self._request.agents))
+        return _rows(batch, _LOST, workers, agents, self._request.limit)
 
     def _due(self, batch: Batch, seen: Look, limit: int) -> list[Row]:
         """Runs whose time has come, by their place in the queue."""

@@ -1,4 +1,7 @@
-"""Opening connections: flags, settings, and the patience with which a lock is waited for. The only place that opens the file."""
+"""Opening connections: flags, settings, and the patience with which a lock is waited for.
+
+Nothing else in this package opens the database file.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,19 @@ _STATEMENTS_KEPT: Final = 160
 class Patience:
     """How a connection waits for another one's lock: looks again after a short random pause, until `seconds` are over.
 
-    Short pauses matter: SQLite's own grow to 100 ms, and under a busy writer in another process the lock is free for moments only.
+    Short pauses matter: SQLite's own grow to 100 ms, and beside a busy writer in another process the lock is free for
+    moments only. `seconds` may be changed from any thread at any time.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._until = 0.0
+        self._began = 0.0
 
     def __call__(self, tries: int) -> bool:
         now = time.monotonic()
         if tries == 0:
-            self._until = now + self.seconds
-        if now >= self._until:
+            self._began = now
+        if now - self._began >= self.seconds:
             return False
         time.sleep(random.uniform(0.0002, 0.001 * min(5, 1 + tries / 20)))
         return True
@@ -53,16 +57,17 @@ def check_version() -> None:
 
 def connect(path: str, vfs: str | None = None) -> apsw.Connection:
     """A connection to an existing file that changes nothing by itself, not even when it is closed: see `settle`."""
-    connection = apsw.Connection(
-        path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs, statementcachesize=_STATEMENTS_KEPT
-    )
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs, statementcachesize=_STATEMENTS_KEPT)
     if files.size(path + "-wal"):
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     return connection
 
 
 def settle(connection: apsw.Connection, path: str, *, synchronous: str) -> None:
-    """Make an accepted connection fit for writing. Raises `StoreUnusable` where the file system does not offer what WAL needs."""
+    """Make an accepted connection fit for writing.
+
+    Raises `StoreUnusable` where the file system does not offer what the write-ahead log needs.
+    """
     mode = connection.pragma("journal_mode", "wal")
     if mode != "wal":
         raise StoreUnusable(

@@ -1,4 +1,7 @@
-"""Who among the workers is gone: by record, by another boot, by proof, or by a lease that ran out. Used by the writer thread only."""
+"""Who among the workers is gone: by record, by another boot, by proof, or by a lease that ran out.
+
+Used by the writer thread only.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class Deaths:
         self._looked_at: dict[str, float] = {}
 
     def judge(self, holders: Iterable[Holder], elapsed: int, *, claimant: str | None) -> dict[str, ClaimCause]:
-        """Why runs may be taken from holders, for those from whom they may. The claimant needs no proof that it lives."""
+        """Why runs may be taken from holders, for those from whom they may. That the claimant lives needs no proof."""
         causes = ((holder.id, self._cause(holder, elapsed, claimant)) for holder in holders)
         return {worker_id: cause for worker_id, cause in causes if cause is not None}
 

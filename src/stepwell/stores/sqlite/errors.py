@@ -14,7 +14,9 @@ _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def translate(error: apsw.Error, path: str) -> StoreError | None:
-    """The public error for what SQLite reported about the file, or `None` when it is no condition of the store but a fault of ours."""
+    """The public error for what SQLite reported about the file; `None` when it is a fault of ours instead."""
+    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
+        return full(path)  # the log's index could not grow
     match error:
         case apsw.FullError():
             return full(path)
@@ -39,6 +41,11 @@ def translate(error: apsw.Error, path: str) -> StoreError | None:
                 hint="check the disk, then start again: whatever was acknowledged before is kept",
             )
     return None
+
+
+def unexpected(error: apsw.Error, path: str) -> StoreError:
+    """The public error for what should not happen: a constraint, a statement or a use of SQLite that is wrong."""
+    return StoreError(f"SQLite refused a write to {path}: {error}", code="store.unexpected", hint="please report this")
 
 
 def is_fatal(error: StoreError) -> bool:
@@ -93,7 +100,7 @@ def forked(path: str) -> StoreUnusable:
     return StoreUnusable(
         f"{path} was opened in another process, and its connections must not cross a fork",
         code="store.forked",
-        hint="open the store again in the child process, or start it with the spawn method",
+        hint="start the child with the spawn method (multiprocessing.get_context('spawn')), or as a program of its own",
     )
 
 

@@ -1,6 +1,7 @@
-"""The place of the store in the file system: who may read it, what is made there, and that nothing is left behind on failure.
+"""The place of the store in the file system: what is made there, who may read it, and that a failure leaves nothing.
 
-The database file itself is never opened here: closing any descriptor of it would drop the locks of this process's connections.
+The database file itself is never opened here: closing any descriptor of it would drop the locks of this process's
+connections.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Heartbeats: extend the leases of a worker and learn what it still holds. From a foreign thread, on a connection of their own."""
+"""Heartbeats: extend the leases of a worker and learn what it still holds, on a connection of their own."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ class Heartbeats:
         _after_commit()
         held = fetch(connection, _HELD, (worker_id,))
         return Heartbeat(
-            {id_: (fence, Control(bool(cancelling), bool(pausing))) for id_, (fence, cancelling, pausing) in held.items()}
+            {
+                run_id: (fence, Control(bool(cancelling), bool(pausing)))
+                for run_id, (fence, cancelling, pausing) in held.items()
+            }
         )
 
     def _connect(self) -> apsw.Connection:

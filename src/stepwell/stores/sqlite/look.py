@@ -1,6 +1,6 @@
 """A look at the queue without touching it: who waits, who holds runs, and whether a limit has passed.
 
-Reads only, in one statement whose cost grows with the number of agents, priorities and workers, never with the number of runs.
+Reads only, in one statement whose cost grows with the number of agents, priorities and workers, never of runs.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import apsw
 
 from stepwell.stores.sqlite.statements import fetch, sql
 
-# `level` steps through the priorities that an agent's queue holds, `holder` through the workers that hold runs: each step is one seek.
+# `level` steps through the priorities that an agent's queue holds, `holder` through the workers that hold runs; each
+# step is one seek.
 _LOOK: Final = sql(
     """
     WITH RECURSIVE
     level (agent, priority) AS (
         SELECT value, (
-            SELECT priority FROM run INDEXED BY run_claimable WHERE agent = value AND {claimable} ORDER BY priority LIMIT 1
+            SELECT priority FROM run INDEXED BY run_claimable
+            WHERE agent = value AND {claimable} ORDER BY priority LIMIT 1
         ) FROM json_each(?1)
         UNION ALL
         SELECT agent, (
             SELECT run.priority FROM run INDEXED BY run_claimable
-            WHERE run.agent = level.agent AND run.priority > level.priority AND {claimable} ORDER BY run.priority LIMIT 1
+            WHERE run.agent = level.agent AND run.priority > level.priority AND {claimable}
+            ORDER BY run.priority LIMIT 1
         ) FROM level WHERE priority IS NOT NULL
     ),
     holder (id) AS (
@@ -58,7 +61,7 @@ _LOST_AGENTS: Final = (
 
 
 class Level(NamedTuple):
-    """The claimable runs of one agent and priority: when the first is due, and when the first of those that are not due yet."""
+    """The claimable runs of one agent and priority: when the first is due, and the first of those not due yet."""
 
     agent: str
     priority: int
@@ -92,7 +95,9 @@ def look(connection: apsw.Connection, agents: Collection[str], now: int) -> Look
     """What the queues of these agents hold now."""
     levels, holders, overdue = connection.execute(_LOOK, (json.dumps(list(agents)), now)).get
     return Look(
-        [Level(*level) for level in json.loads(levels)], [Holder(*holder) for holder in json.loads(holders)], bool(overdue)
+        [Level(*level) for level in json.loads(levels)],
+        [Holder(*holder) for holder in json.loads(holders)],
+        bool(overdue),
     )
 
 

@@ -1,7 +1,7 @@
-"""What callers ask of the writer, one class for each kind of write. Made on the event loop, carried out by the writer thread.
+"""What callers ask of the writer, one class for each kind of write.
 
-An operation says what it needs, then decides: it raises to be refused, which harms no other operation of its batch. The rules are those
-of `domain.transitions`; nothing here writes SQL.
+Made on the event loop, carried out by the writer thread. An operation says what it needs, then decides: it raises to
+be refused, which harms no other operation of its batch. The rules are those of `domain.transitions`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Submit(Operation):
         return _NO_LEASES if answer.lease is None else (answer.lease,)
 
     def _earlier(self, batch: Batch) -> Row | None:
-        """The run that the idempotency key names already. A repeated write does not take its own first try for another run."""
+        """The run that the idempotency key names already. A careful batch does not take its own first try for that."""
         submission = self._submission
         if submission.idempotency_key is None:
             return None

@@ -1,4 +1,4 @@
-"""What readers ask: runs, journals, workers, and facts about the file. Each function is one question on a read-only connection."""
+"""What readers ask: runs, journals, workers, and facts about the file. Each function is one question."""
 
 from __future__ import annotations
 
@@ -30,19 +30,21 @@ _JOURNAL: Final = sql(
     "SELECT json_group_array(json_array({entry})) FROM (SELECT {entry} FROM journal"
     " WHERE run = (SELECT n FROM run WHERE id = ?) AND seq > ? ORDER BY seq LIMIT ?)"
 )
-_JOURNAL_OF_KINDS: Final = _JOURNAL.replace(
-    "ORDER BY", "AND kind IN (SELECT value FROM json_each(?)) ORDER BY"
-)
+_JOURNAL_OF_KINDS: Final = _JOURNAL.replace("ORDER BY", "AND kind IN (SELECT value FROM json_each(?)) ORDER BY")
 _LAST: Final = sql(
     "SELECT json_array({entry}) FROM journal WHERE run = (SELECT n FROM run WHERE id = ?)"
     " AND kind IN (SELECT value FROM json_each(?)) ORDER BY seq DESC LIMIT 1"
 )
 _WORKERS: Final = (
     "SELECT json_group_array(json_array(boot_id, id, host, pid, capacity, started_at, heartbeat_at, running)) FROM ("
-    " SELECT *, (SELECT count(*) FROM run INDEXED BY run_running WHERE status = 'running' AND worker = worker.id) AS running"
+    " SELECT *, (SELECT count(*) FROM run INDEXED BY run_running"
+    " WHERE run.status = 'running' AND run.worker = worker.id) AS running"
     " FROM worker WHERE gone IS NULL ORDER BY started_at, id)"
 )
-_STATUSES: Final = "SELECT json_group_object(shown, runs) FROM (SELECT coalesce(hold, status) AS shown, count(*) AS runs FROM run GROUP BY 1)"
+_STATUSES: Final = (
+    "SELECT json_group_object(shown, runs)"
+    " FROM (SELECT coalesce(hold, status) AS shown, count(*) AS runs FROM run GROUP BY 1)"
+)
 _UNSERVED: Final = sql(
     "SELECT json_group_object(agent, runs) FROM (SELECT agent, count(*) AS runs FROM run INDEXED BY run_claimable"
     " WHERE {claimable} AND available_at <= ? AND agent NOT IN"
@@ -102,9 +104,7 @@ def last_entry(connection: apsw.Connection, run_id: str, kinds: Sequence[str]) -
 def workers(connection: apsw.Connection, folder: str, boot_id: str) -> list[WorkerInfo]:
     """The workers that are registered and not known to be dead, oldest first."""
     found = fetch(connection, _WORKERS)
-    return [
-        WorkerInfo(*info) for boot, *info in found if boot == boot_id and not worker_lock.is_dead(folder, info[0])
-    ]
+    return [WorkerInfo(*info) for boot, *info in found if boot == boot_id and not worker_lock.is_dead(folder, info[0])]
 
 
 def report(connection: apsw.Connection, path: str, now: int) -> StoreReport:

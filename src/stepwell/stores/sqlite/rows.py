@@ -14,9 +14,11 @@ _CALM: Final = Control()
 
 
 class Row:
-    """One run. `n` is its number in the file (0 until it is inserted), `facts` what never changes (empty until somebody needs it).
+    """One run.
 
-    `entries` are facts for the journal that are not written yet; `whole` says that more of the lifecycle changed than an append changes.
+    `n` is its number in the file (0 until it is inserted), `facts` what never changes (empty until somebody needs it).
+    `entries` are facts for the journal that are not written yet; `whole` says that more of the lifecycle changed than
+    an append changes.
     """
 
     __slots__ = ("entries", "facts", "id", "life", "n", "whole")

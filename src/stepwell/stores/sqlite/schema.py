@@ -1,6 +1,7 @@
-"""The schema: numbered SQL files, applied in order and remembered with their checksums. Runs when a store is opened.
+"""The schema: numbered SQL files, applied in order when a store is opened and remembered with their checksums.
 
-Never guesses: a file that carries another application's mark, a newer schema or a changed migration is refused before anything is written.
+Never guesses: a file with another application's mark, a newer schema or a changed migration is refused before anything
+is written.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ def latest() -> int:
 
 
 def inspect(connection: apsw.Connection, path: str) -> int:
-    """The schema's version in the file, 0 when the file is empty. Reads only; raises `StoreUnusable` for what must not be touched."""
+    """The schema's version in the file, 0 when the file is empty.
+
+    Reads only. Raises `StoreUnusable` for a file that must not be touched.
+    """
     mark = _number(connection, "application_id")
     version = _number(connection, "user_version")
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0

@@ -5,11 +5,12 @@ Writes go to the writer thread, reads to the readers, heartbeats to a connection
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakSet
 
 from stepwell.domain.event import Draft, Entry
@@ -33,7 +34,7 @@ from stepwell.ports.store import (
 from stepwell.stores.hints import Hints
 from stepwell.stores.sqlite import blobs, errors, opening, queries, workers
 from stepwell.stores.sqlite.claims import Take
-from stepwell.stores.sqlite.connection import connect_reader
+from stepwell.stores.sqlite.connection import Patience, connect_reader
 from stepwell.stores.sqlite.deaths import Deaths
 from stepwell.stores.sqlite.heartbeat import Heartbeats
 from stepwell.stores.sqlite.operations import Append, Resume, Settle, Submit
@@ -44,6 +45,9 @@ from stepwell.stores.sqlite.writer import Writer
 
 if TYPE_CHECKING:
     import apsw
+
+WRITER_PATIENCE_SECONDS: Final = 30.0
+CLOSING_PATIENCE_SECONDS: Final = 5.0
 
 T = TypeVar("T")
 
@@ -58,7 +62,8 @@ class _Opened:
 class SqliteStore:
     """One file, any number of processes. To be used from the event loop that opened it, `heartbeat` from any thread.
 
-    `boot_id` (default: this boot of the machine) and `vfs` (the name of a registered SQLite VFS) are for tests of the store itself.
+    `boot_id` (default: this boot of the machine) and `vfs` (the name of a registered SQLite VFS) are for tests of the
+    store itself.
     """
 
     capabilities = Capabilities(durable=True, shared=True)
@@ -74,26 +79,32 @@ class SqliteStore:
         self._locks: dict[str, WorkerLock] = {}
         self._opened: _Opened | None = None
         self._forked = False
+        self._opening = asyncio.Lock()
+        self._patience = Patience(WRITER_PATIENCE_SECONDS)
         _stores.add(self)
 
     async def open(self) -> None:
         """Make the store usable, creating or migrating what is missing."""
-        if self._opened is not None:
-            return
-        self._forked = False
-        writer = Writer(self.notifier, self._open_file)
-        await writer.start()
-        self._opened = _Opened(
-            writer,
-            Readers(self.path, partial(connect_reader, self.path, self._vfs)),
-            Heartbeats(self.path, self._clock, self._vfs),
-        )
+        async with self._opening:
+            if self._opened is not None:
+                return
+            if self.path in _paths_of_parent:
+                raise errors.forked(self.path)
+            self._patience.seconds = WRITER_PATIENCE_SECONDS
+            writer = Writer(self.notifier, self._open_file)
+            await writer.start()
+            self._opened = _Opened(
+                writer,
+                Readers(self.path, partial(connect_reader, self.path, self._vfs)),
+                Heartbeats(self.path, self._clock, self._vfs),
+            )
 
     async def close(self) -> None:
         """Finish what was accepted, release workers' proofs of life, threads and files."""
         opened, self._opened = self._opened, None
         if opened is None:
             return
+        self._patience.seconds = CLOSING_PATIENCE_SECONDS
         await opened.readers.stop()
         opened.heartbeats.close()
         await opened.writer.stop()
@@ -194,10 +205,11 @@ class SqliteStore:
         return opened
 
     def _after_fork(self) -> None:
-        """In a forked child: connections must not cross a fork, not even to be closed."""
+        """In a forked child: what was opened is neither used nor closed here, and the file is not opened again."""
         self._forked = self._opened is not None
         if self._forked:
             _left_behind.append(self._opened)
+            _paths_of_parent.add(self.path)
         self._opened = None
 
     async def _ask(self, question: Callable[[apsw.Connection], T]) -> T:
@@ -208,7 +220,8 @@ class SqliteStore:
             self._opened.writer.look_out()
 
     def _open_file(self) -> Transactions:
-        connection = opening.open_for_writing(self.path, now=self._clock.now(), vfs=self._vfs)
+        now = self._clock.now()
+        connection = opening.open_for_writing(self.path, now=now, patience=self._patience, vfs=self._vfs)
         return Transactions(connection, self.path, self._clock, Deaths(self._folder, self._boot_id))
 
     @property
@@ -217,9 +230,11 @@ class SqliteStore:
         return self.path + "-workers"
 
 
-# What a forked child inherits is never used there, and never closed: that would take locks and files from its parent.
+# SQLite notes in memory which locks its process holds; a forked child inherits the notes without the locks. So a child
+# never uses a file that its parent had open, and never closes what it inherited.
 _stores: WeakSet[SqliteStore] = WeakSet()
 _left_behind: list[object] = []
+_paths_of_parent: set[str] = set()
 
 
 def _forget_all() -> None:

@@ -1,4 +1,4 @@
-"""Carrying operations out: one transaction for all that wait, each alone when that fails, and what errors mean for the store.
+"""Carrying operations out: one transaction for all that wait, each alone when that fails, and what errors mean.
 
 Belongs to the writer thread; knows nothing of event loops.
 """
@@ -33,7 +33,11 @@ _after_commit: Final = {kind: CrashPoint(f"{kind}.after_commit") for kind in _KI
 
 @dataclass(slots=True)
 class Stats:
-    """What was done since the store was opened. `largest` is the most operations that shared a transaction, `reruns` counts those tried alone."""
+    """What was done since the store was opened.
+
+    `largest` is the most operations that shared a transaction; `reruns` counts those that were tried again alone,
+    `looks` the looks for changes by other processes.
+    """
 
     transactions: int = 0
     operations: int = 0
@@ -45,7 +49,7 @@ class Stats:
 
 @dataclass(slots=True)
 class Changes:
-    """Whom to wake: the runs that changed, whether something became claimable, and whether another process wrote meanwhile."""
+    """Whom to wake: runs that changed, `QUEUE` if something became claimable; everybody if another process wrote."""
 
     topics: set[str]
     foreign: bool = False
@@ -96,7 +100,7 @@ class Transactions:
             return False
 
     def checkpoint(self) -> None:
-        """Move what is in the log into the file, as far as readers allow. To be called when there is nothing else to do."""
+        """Move what is in the log into the file, as far as readers allow. For when there is nothing else to do."""
         self.stats.checkpoints += 1
         if self._failed is None:
             with contextlib.suppress(apsw.Error):  # no space or a reader in the way: the next one will do
@@ -176,7 +180,7 @@ class Transactions:
                 self._attempt([operation], changes, careful=True)
             except Exception as own:  # noqa: BLE001 - whatever it is, it is this operation's answer
                 if not self._is_condition([operation], own):
-                    _refuse([operation], own)
+                    _refuse([operation], self._wrap(own))
 
     def _is_condition(self, operations: Sequence[Operation], error: Exception) -> bool:
         condition = errors.translate(error, self._path) if isinstance(error, apsw.Error) else None
@@ -188,10 +192,17 @@ class Transactions:
         _refuse(operations, condition)
         return True
 
+    def _wrap(self, error: Exception) -> Exception:
+        if not isinstance(error, apsw.Error):
+            return error
+        public = errors.unexpected(error, self._path)
+        public.__cause__ = error
+        return public
+
     # ------------------------------------------------------------ what others did
 
     def _claims_to_make(self, operations: Sequence[Operation]) -> Sequence[Operation]:
-        """Answer claims that would find nothing by looking; unless there is something else to write, that takes no lock."""
+        """Answer claims that would find nothing by looking, which takes no lock, if there is nothing else to write."""
         if not isinstance(operations[0], Take) or not all(isinstance(operation, Take) for operation in operations):
             return operations
         batch = self._batch()

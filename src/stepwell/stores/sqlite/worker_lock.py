@@ -28,7 +28,7 @@ class WorkerLock:
         _held.add(self)
 
     def release(self, *, remove: bool) -> None:
-        """Give the lock up, with or without the file. Without it, the file is left as a killed process would leave it."""
+        """Give the lock up and remove the file, or leave the file as a killed process would."""
         if remove:
             _unlink(self.path)
         self.drop()
@@ -78,7 +78,7 @@ def sweep(folder: str, registered: Collection[str]) -> None:
 
 
 def _hold(folder: str, path: str) -> int:
-    """Create and lock the file under another name first: under its own name it is never seen unlocked while the worker lives."""
+    """Create and lock the file under another name first: under its own it is never free while the worker lives."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, FOLDER_MODE)
     while True:

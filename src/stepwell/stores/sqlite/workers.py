@@ -1,4 +1,4 @@
-"""Workers as rows: registering, leaving, and striking off those that are gone. Carried out by the writer thread, except for heartbeats."""
+"""Workers as rows: registering, leaving, and striking off those that are gone. Carried out by the writer thread."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Register(Operation):
 
     def apply(self, batch: Batch) -> None:
         worker = self._worker
-        registered = batch.connection.execute(_NOT_GONE).fetchall()
-        record_deaths(batch, {str(id_): "lost" for id_, boot_id in registered if batch.deaths.is_dead(str(id_), str(boot_id))})
+        registered = [(str(id_), str(boot_id)) for id_, boot_id in batch.connection.execute(_NOT_GONE).fetchall()]
+        record_deaths(batch, {id_: "lost" for id_, boot_id in registered if batch.deaths.is_dead(id_, boot_id)})
         batch.connection.execute(
             _REGISTER,
             (

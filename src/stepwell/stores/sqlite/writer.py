@@ -1,7 +1,7 @@
 """The one thread that writes: takes what waits, has it carried out in one transaction, and answers everybody at once.
 
-Batches size themselves: while one is on its way to the disk, the next gathers. While somebody waits for hints, the thread also looks every
-10 ms whether another process has written; while nobody does, it sleeps.
+Batches size themselves: while one is on its way to the disk, the next gathers. While somebody waits for hints, the
+thread also looks every 10 ms whether another process has written; while nobody does, it sleeps.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Writer:
         """Finish what was accepted, then end the thread."""
         self._flush()
         self._queue.put(None)
-        await self._ended
+        await asyncio.shield(self._ended)
         if self._thread is not None:
             self._thread.join()
 
@@ -154,7 +154,7 @@ class Writer:
 
     def _wait(self) -> list[Operation]:
         """What waits to be carried out, as soon as there is something; nothing when it is time for a look around."""
-        self._asleep = True  # before the look at `waiting`: whoever begins to wait after it sees this and wakes the thread
+        self._asleep = True  # before `waiting` is read: whoever begins to wait after that sees it and wakes the thread
         pause = self._pause()
         try:
             item = self._queue.get(timeout=pause)
