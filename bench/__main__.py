@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 PLAN = {
@@ -31,28 +32,41 @@ def measure(contestant: str, name: str, where: Path, scale: float) -> float:
     return float(result["p50_ms"] if workload == "w3" else result["per_second"])
 
 
-def compare(name: str, where: Path, rounds: int, scale: float) -> dict[str, object]:
-    """Rounds of both contestants in turn; medians, spread, and the median of the rounds' ratios."""
+@dataclass(frozen=True)
+class Row:
+    """One workload in one place: medians, the spread of ours, and the median of the rounds' ratios to the ceiling."""
+
+    name: str
+    where: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    raw: float
+    ratio: float
+    rounds: int
+
+    @property
+    def verdict(self) -> str:
+        """Whether the goal is met."""
+        if self.name in GOALS:
+            return "ok" if self.ratio >= GOALS[self.name] else f"below {GOALS[self.name]:.0%}"
+        return "ok" if self.value <= self.raw + W3_SLACK_MS else f"over +{W3_SLACK_MS} ms"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name:6} {self.value:10,.2f}  [{self.low:,.2f} .. {self.high:,.2f}]  ceiling {self.raw:10,.2f}  "
+            f"ratio {self.ratio:6.1%}  {self.verdict:10} {self.unit}  ({self.where})"
+        )
+
+
+def compare(name: str, where: Path, rounds: int, scale: float) -> Row:
+    """Rounds of both contestants in turn."""
     pairs = [(measure("stepwell", name, where, scale), measure("ceiling", name, where, scale)) for _ in range(rounds)]
     ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    return {
-        "name": name,
-        "where": str(where),
-        "unit": PLAN[name][0],
-        "value": statistics.median(ours),
-        "spread": [min(ours), max(ours)],
-        "raw": statistics.median(theirs),
-        "ratio": statistics.median(a / b for a, b in pairs),
-        "rounds": rounds,
-    }
-
-
-def verdict(row: dict[str, object]) -> str:
-    """Whether the row meets its goal."""
-    name = str(row["name"])
-    if name in GOALS:
-        return "ok" if float(str(row["ratio"])) >= GOALS[name] else f"below {GOALS[name]:.0%}"
-    return "ok" if float(str(row["value"])) <= float(str(row["raw"])) + W3_SLACK_MS else f"over +{W3_SLACK_MS} ms"
+    ratio = statistics.median(a / b for a, b in pairs)
+    value, raw = statistics.median(ours), statistics.median(theirs)
+    return Row(name, str(where), PLAN[name][0], value, min(ours), max(ours), raw, ratio, rounds)
 
 
 def main() -> int:
@@ -72,18 +86,9 @@ def main() -> int:
     for place in places:
         for name in options.workloads or PLAN:
             row = compare(name, place, 1 if options.quick else options.rounds, 0.1 if options.quick else 1)
-            missed |= verdict(row) != "ok"
-            print(json.dumps(row) if options.json else _line(row), flush=True)
+            missed |= row.verdict != "ok"
+            print(json.dumps(asdict(row)) if options.json else row, flush=True)
     return 1 if missed and options.check else 0
-
-
-def _line(row: dict[str, object]) -> str:
-    low, high = row["spread"]  # type: ignore[misc]  # a pair of floats
-    value, raw = float(str(row["value"])), float(str(row["raw"]))
-    return (
-        f"{row['name']:6} {value:10,.2f}  [{low:,.2f} .. {high:,.2f}]  ceiling {raw:10,.2f}  "
-        f"ratio {float(str(row['ratio'])):6.1%}  {verdict(row):10} {row['unit']}  ({row['where']})"
-    )
 
 
 if __name__ == "__main__":

@@ -91,12 +91,15 @@ def tell_usage(error: click.UsageError) -> None:
 
 
 def tell_unexpected(error: BaseException, *, with_traceback: bool) -> None:
-    """Print an error that is a defect of ours, or of the machine: short, unless the traceback was asked for."""
+    """Print an error that nobody foresaw: the user's frames, if it passed through any (a lifespan runs in commands),
+    and nothing of ours unless the traceback was asked for.
+    """
     if with_traceback:
         _print_traceback(error)
-    code = "system" if isinstance(error, OSError) else "unexpected"
+    frames = frame_lines(_user_frames(error))
+    code = "app.error" if frames else "system" if isinstance(error, OSError) else "unexpected"
     hint = [] if with_traceback else ["for the whole story: stepwell --traceback ..."]
-    tell_problem(code, f"{type(error).__name__}: {error}", hint)
+    tell_problem(code, f"{type(error).__name__}: {error}", [*frames, *hint])
 
 
 def frame_lines(frames: Sequence[str]) -> list[str]:
@@ -112,6 +115,22 @@ def frame_lines(frames: Sequence[str]) -> list[str]:
         if code:
             lines.append(f"  {code}")
     return lines
+
+
+def _user_frames(error: BaseException) -> list[str]:
+    """The frames of an exception that are neither ours nor those of an installed package or the standard library."""
+    import sysconfig
+    import traceback
+
+    paths = sysconfig.get_paths()
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    foreign = tuple(os.path.join(path, "") for path in {ours, paths["stdlib"], paths["purelib"], paths["platlib"]})
+    frames = traceback.extract_tb(error.__traceback__)
+    return [
+        f"{frame.filename}:{frame.lineno} in {frame.name}"
+        for frame in frames
+        if not frame.filename.startswith((*foreign, "<"))
+    ]
 
 
 def _print_traceback(error: BaseException) -> None:

@@ -133,6 +133,7 @@ class LiveProgress(Progress):
 
     def __enter__(self) -> Self:
         self._live.start()
+        self._console.show_cursor(True)  # a process that is killed could not bring it back
         return super().__enter__()
 
     def __exit__(

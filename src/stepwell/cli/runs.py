@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -172,13 +173,12 @@ def _refuse_unfinished(run: Run[Any]) -> None:
     )
 
 
-def _choose(run: Run[Any], name: str, artifacts: Any) -> Artifact:
+def _choose(run: Run[Any], name: str, artifacts: Sequence[Artifact]) -> Artifact:
     import difflib
 
     known = {kept.name: kept for kept in artifacts}
     if name in known:
-        found: Artifact = known[name]
-        return found
+        return known[name]
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean: {near[0]}" if near else f"it has: {', '.join(known) or 'none'}"
     raise NotFound(f"run {short(run.id)} has no artifact {name!r}", code="artifact.unknown", hint=hint)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stepwell.cli.commands import store_option
 from stepwell.cli.failures import OK
 from stepwell.cli.terminal import say
+
+if TYPE_CHECKING:
+    from stepwell.app import App
 
 
 @click.command(short_help="Execute queued runs until stopped.")
@@ -30,13 +34,11 @@ def worker(target: str | None, capacity: int, store: str | None) -> int:
     return asyncio.run(_work(loaded.app, capacity, store))
 
 
-async def _work(app: object, capacity: int, store: str | None) -> int:
-    from stepwell.app import App
+async def _work(app: App[Any], capacity: int, store: str | None) -> int:
     from stepwell.cli.interrupts import stop_requests
     from stepwell.config import find_store
     from stepwell.runtime import Runtime
 
-    assert isinstance(app, App)
     setting = find_store(store)
     with stop_requests() as stop:
         async with Runtime(app, store=setting.value, capacity=capacity):

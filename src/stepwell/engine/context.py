@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import json
 import logging
 import mimetypes
@@ -24,6 +25,7 @@ from stepwell.domain.event import Draft, to_datetime
 from stepwell.domain.ids import NAME
 from stepwell.domain.retry import Retry, seconds
 from stepwell.engine.attempt import Attempt, AttemptStopped
+from stepwell.engine.failure import is_being_closed
 from stepwell.engine.function import BoundStep, checked_name, describe
 from stepwell.engine.replay import NOW, Call, keyed_step, step_call
 from stepwell.engine.scope import Scope, branch_path, own_scope, refuse_inside_step, scope_if_own
@@ -202,6 +204,7 @@ class RunContext:
         return tuple(results) if len(branches) == 2 else results
 
     async def _branches(self, verb: str, branches: list[Coroutine[Any, Any, Any]]) -> list[Any]:
+        caller = asyncio.current_task()
         tasks: list[asyncio.Task[Any]] = []
         try:
             await self._open()
@@ -209,12 +212,16 @@ class RunContext:
             self._attempt.open_branches(place, verb, len(branches))
             for index, branch in enumerate(branches):
                 tasks.append(asyncio.create_task(self._branch(branch_path(place, index), branch)))
-            branches = []
             return await self._whole(verb, self._all_ended(tasks))
+        except GeneratorExit:
+            if is_being_closed(caller):
+                tasks = []  # nothing can be awaited any more
+            raise
         finally:
-            for branch in branches:
-                branch.close()
             await _end_all(tasks)
+            for branch in branches:
+                if inspect.getcoroutinestate(branch) == inspect.CORO_CREATED:  # never begun, and nobody will
+                    branch.close()
 
     async def _branch(self, path: str, branch: Coroutine[Any, Any, Any]) -> Any:
         task = asyncio.current_task()

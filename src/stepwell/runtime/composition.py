@@ -49,12 +49,12 @@ class Runtime(Generic[D]):
         async with Runtime(app) as runtime:
             result = await runtime.run(hello, "Ada")
 
-    Nothing is opened, and no agent looked at, before `async with`. `store` is a URL (`sqlite:///path.db`, `memory://`); without it
-    `STEPWELL_STORE`, the project's setting, or `.stepwell/stepwell.db` beside the project file decide. `deps` takes
-    the place of the first app's lifespan. With `worker=False` it only submits and reads. `capacity` is how many runs
-    it executes at once; `lease` (seconds or timedelta, default 30) is how long others wait before they take over from
-    a worker that stopped answering but is not provably dead. `serve="own"` executes only runs that it started or
-    adopted. `on_step` is told what steps do, in this process, while they do it.
+    Nothing is opened, and no agent looked at, before `async with`. `store` is a URL (`sqlite:///path.db`,
+    `memory://`); without it `STEPWELL_STORE`, the project's setting, or `.stepwell/stepwell.db` beside the project
+    file decide. `deps` takes the place of the first app's lifespan. With `worker=False` it only submits and reads.
+    `capacity` is how many runs it executes at once; `lease` (seconds or timedelta, default 30) is how long others wait
+    before they take over from a worker that stopped answering but is not provably dead. `serve="own"` executes only
+    runs that it started or adopted. `on_step` is told what steps do, in this process, while they do it.
     """
 
     def __init__(

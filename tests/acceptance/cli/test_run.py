@@ -555,6 +555,38 @@ def test_a_store_that_is_damaged_ends_with_5(hello: Project) -> None:
     assert "Traceback" not in done.err
 
 
+LIFESPAN = """
+from contextlib import asynccontextmanager
+from stepwell import App, Context
+
+
+@asynccontextmanager
+async def connect():
+    raise ConnectionError("no database")
+    yield
+
+
+app = App("connected", lifespan=connect)
+
+
+@app.agent
+async def hello(ctx: Context) -> None: ...
+"""
+
+
+def test_a_lifespan_that_fails_shows_the_user_his_own_frames(project: Project) -> None:
+    project.write("app.py", LIFESPAN)
+    done = project.stepwell("run", "hello")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[:3] == [
+        "error[app.error]: ConnectionError: no database",
+        "  app.py:8 in connect",
+        '    raise ConnectionError("no database")',
+    ]
+    assert "Traceback" not in done.err
+    assert runs_in(project) == []
+
+
 # ---------------------------------------------------------------- on a terminal
 
 
@@ -577,3 +609,5 @@ def test_on_a_terminal_progress_is_live_and_the_output_stays_plain(hello: Projec
     os.close(leader)
     assert done.stdout == b"HELLO, ADA!\n"
     assert "\x1b[32m✓\x1b[0m greet" in shown
+    # The cursor is shown all the time: a process that is killed could not bring it back.
+    assert "\x1b[?25l\x1b[?25h" in shown

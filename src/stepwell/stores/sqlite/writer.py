@@ -23,6 +23,7 @@ from stepwell.stores.sqlite.transactions import Changes, Stats, Transactions
 _MOST_AT_ONCE: Final = 2000
 _LOOK_EVERY: Final = 0.01
 _CHECKPOINT_AFTER_IDLE: Final = 1.0
+_ALONE_AFTER: Final = 8
 
 _before_reply: Final = CrashPoint("batch.before_reply")
 
@@ -37,7 +38,7 @@ class Writer:
         self._queue: queue.SimpleQueue[list[Operation] | None] = queue.SimpleQueue()
         self._gathered: list[Operation] = []
         self._unanswered = 0
-        self._is_alone = True
+        self._alone_for = 0
         self._ended = self._loop.create_future()
         self._thread: threading.Thread | None = None
         self._transactions: Transactions | None = None
@@ -55,8 +56,11 @@ class Writer:
         self._thread.start()
         try:
             await opened
-        except BaseException:  # cancelled or failed: the thread ends by itself, and the error goes on
-            self._queue.put(None)
+        except asyncio.CancelledError:
+            self._queue.put(None)  # the thread ends when it has opened the file
+            raise
+        except BaseException:  # it could not be opened: the thread is ending, and the error goes on
+            self._thread.join()
             raise
 
     async def stop(self) -> None:
@@ -85,8 +89,8 @@ class Writer:
 
     def _gather(self, operation: Operation) -> None:
         self._unanswered += 1
-        if self._unanswered == 1 and self._is_alone:
-            self._queue.put([operation])
+        if self._unanswered == 1 and self._alone_for >= _ALONE_AFTER:
+            self._queue.put([operation])  # nothing else comes this turn, most probably: do not wait for its end
             return
         if not self._gathered:
             self._loop.call_soon(self._flush)
@@ -99,7 +103,7 @@ class Writer:
 
     def _answer(self, operations: list[Operation], changes: Changes) -> None:
         self._unanswered -= len(operations)
-        self._is_alone = len(operations) == 1
+        self._alone_for = self._alone_for + 1 if len(operations) == 1 else 0
         for operation in operations:
             future = operation.future
             if future is None:
