@@ -65,9 +65,7 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [
-    *sorted(_HOME_OF)
-]
+__all__ = [*sorted(_HOME_OF)]
 
 
 def __getattr__(name: str) -> _typing.Any:

@@ -71,9 +71,8 @@ class Executor:
     def prepare(self, claim: Claim) -> Attempt:
         """The attempt of a claim, before anything runs."""
         run = claim.run
-        info = RunInfo(
-            run.id, run.agent, run.version, run.session, to_datetime(run.created_at), json.loads(run.metadata)
-        )
+        metadata = json.loads(run.metadata) if run.metadata != "{}" else {}
+        info = RunInfo(run.id, run.agent, run.version, run.session, to_datetime(run.created_at), metadata)
         return Attempt(
             claim,
             info,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import json
 import os
 import queue
@@ -140,7 +141,8 @@ def _as_raised(error: dict[str, Any]) -> Exception:
 
 def _address(fn: Callable[..., Any]) -> dict[str, str]:
     module, name = getattr(fn, "__module__", None), getattr(fn, "__qualname__", "<unknown>")
-    if module is None or "<" in name or getattr(fn, "__self__", None) is not None:
+    bound_to = getattr(fn, "__self__", None)
+    if module is None or "<" in name or not (bound_to is None or inspect.ismodule(bound_to)):
         raise Misuse(
             f'{name} cannot run with run_in="process": another interpreter could not find it',
             code="step.not_importable",
@@ -148,7 +150,7 @@ def _address(fn: Callable[..., Any]) -> dict[str, str]:
         )
     address = {"module": module, "name": name}
     file = getattr(sys.modules.get(module), "__file__", None)
-    if module == "__main__" and file:
+    if file:  # as a program, or under a name of our own, only the file says where it is
         address["file"] = os.path.abspath(file)
     return address
 

@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import types
 import typing
 from collections.abc import Callable
 from typing import Any, Final
@@ -70,17 +71,30 @@ def _call(request: dict[str, Any]) -> Any:
 
 
 def _find(request: dict[str, Any]) -> Callable[..., Any]:
-    if "file" in request:
-        spec = importlib.util.spec_from_file_location("__stepwell_main__", request["file"])
-        if spec is None or spec.loader is None:
-            raise ImportError(f"cannot load {request['file']}")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(request["module"])
+    module = _import(request["module"], request.get("file"))
     found = functools.reduce(getattr, request["name"].split("."), module)
     return typing.cast("Callable[..., Any]", found)
+
+
+def _import(name: str, file: str | None) -> types.ModuleType:
+    """The module as the step's process knows it: by its name if that leads to the same file, else from the file."""
+    if file is None or (name != "__main__" and _leads_to(name, file)):
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location("__stepwell_main__" if name == "__main__" else name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {file}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _leads_to(name: str, file: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # not importable by that name at all
+        return False
+    return spec is not None and spec.origin is not None and os.path.realpath(spec.origin) == os.path.realpath(file)
 
 
 def _die_with_parent() -> None:

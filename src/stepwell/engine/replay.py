@@ -90,8 +90,15 @@ class Replay:
         self._last: dict[str, int] = {}
         self._asked_keys: set[str] = set()
         self._went_on = False
+        self._unasked: set[str] = set()
+        self._unasked_keys: set[str] = set()
         for entry in entries:
             self._note(entry)
+        if self._records:
+            self._expect_records()
+
+    def _expect_records(self) -> None:
+        """All of the journal is read: from here on, what it holds is expected to be asked for."""
         hard = {step: record for step, record in self._records.items() if not record.soft}
         self._unasked = {step for step in hard if _is_place(step)}
         self._unasked_keys = {step for step in hard.keys() - self._unasked if self._is_recent(hard[step])}

@@ -213,6 +213,7 @@ class Worker:
         """Claim into the free slots; returns the seconds until claiming again makes sense without a hint."""
         own = None if self._own is None else [run for run in self._own if run not in self._held]
         if own is not None and not own:
+            self._more = bool(self._held)  # the hint may be about one that we are about to let go
             return FULL_POLL
         limit = self._free
         self._reserved += limit
@@ -222,7 +223,7 @@ class Worker:
             self._reserved -= limit
         for claim in claims.taken:
             self._launch(claim, None)
-        self._more = len(claims.taken) == limit
+        self._more = len(claims.taken) == limit or (own is not None and bool(self._held))
         if claims.next_due_at is None:
             return FULL_POLL
         return min(FULL_POLL, max(0.0, (claims.next_due_at - self._clock.now()) / 1_000_000))

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from stepwell.stores.sqlite.store import SqliteStore
-from stepwell.testing.conformance import Harness
+pytest.register_assert_rewrite("stepwell.testing.conformance")
+
+from stepwell.stores.sqlite.store import SqliteStore  # noqa: E402  (the rewriting must come first)
+from stepwell.testing.conformance import Harness  # noqa: E402
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ class FaultyDisk(apsw.VFS):
         self.flushes = 0
         super().__init__(self.name, "")
 
-    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's name for it
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
         return _File(self, name, flags)
 
 
@@ -29,12 +29,12 @@ class _File(apsw.VFSFile):
         self._disk = disk
         super().__init__("", name, flags)
 
-    def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: Any, offset: int) -> None:
         if self._disk.full:
             raise apsw.FullError("no space left on this device")
         super().xWrite(data, offset)
 
-    def xSync(self, flags: int) -> None:  # noqa: N802
+    def xSync(self, flags: int) -> None:
         self._disk.flushes += 1
         if self._disk.broken:
             raise apsw.IOError("the device does not answer")

@@ -61,7 +61,7 @@ async def refusal(path: Path, **options: Any) -> Exception:
     store = SqliteStore(str(path), **options)
     try:
         await store.open()
-    except Exception as error:  # whatever it is, the test looks at it
+    except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
         return error
     await store.close()
     raise AssertionError(f"{path} was opened")

@@ -179,11 +179,11 @@ class TestABrokenDisk:
         with pytest.raises(StoreUnusable):
             await append(store, lease, 2, "unknown")
         disk.broken = False
-        store = await harness.reopen()
-        told = [entry.data for entry in await events(store, lease.run_id)]
+        again = await harness.reopen()
+        told = [entry.data for entry in await events(again, lease.run_id)]
         assert told[2] == '{"text":"kept"}'
-        await append(store, lease, 2, "unknown")
-        assert len(await events(store, lease.run_id)) == 4
+        await append(again, lease, 2, "unknown")
+        assert len(await events(again, lease.run_id)) == 4
 
 
 class TestDamageFoundLater:

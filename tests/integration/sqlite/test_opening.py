@@ -153,9 +153,9 @@ class TestSettings:
         def pragma(self: apsw.Connection, name: str, value: object = None) -> object:
             if (name, value) == ("journal_mode", "wal"):
                 return "delete"
-            return plain(self, name) if value is None else plain(self, name, value)  # type: ignore[arg-type]
+            return plain(self, name) if value is None else plain(self, name, value)
 
-        monkeypatch.setattr(connection.apsw, "Connection", type("Stub", (apsw.Connection,), {"pragma": pragma}))
+        monkeypatch.setattr(apsw, "Connection", type("Stub", (apsw.Connection,), {"pragma": pragma}))
         error = await refusal(path)
         assert isinstance(error, StoreUnusable)
         assert error.code == "store.no_wal"

@@ -12,7 +12,7 @@ import pytest
 
 from stepwell.domain.outcome import Commit, HandedBack, TimedOut
 from stepwell.ports.store import ClaimRequest, RunQuery
-from stepwell.stores.sqlite import batch, claims, look, queries, statements, workers
+from stepwell.stores.sqlite import batch, claims, heartbeat, look, queries, statements, workers
 from stepwell.stores.sqlite.store import SqliteStore
 from stepwell.testing.conformance import Harness
 from stepwell.testing.conformance.harness import AGENT, append, take
@@ -71,10 +71,10 @@ class TestCost:
     ) -> None:
         lease = await harness.started(store)
         busy = await harness.worker(store)
-        few = steps(path, _held(), lease.worker)
+        few = steps(path, heartbeat._HELD, lease.worker)
         await backlog(harness, store, 1000)
         await take(store, busy, limit=1000)
-        assert steps(path, _held(), lease.worker) <= few * 1.5
+        assert steps(path, heartbeat._HELD, lease.worker) <= few * 1.5
 
     async def test_ended_runs_cost_nothing(self, harness: Harness, store: SqliteStore, path: Path) -> None:
         worker = await harness.worker(store)
@@ -84,12 +84,6 @@ class TestCost:
         ended = Commit(1, outcome=TimedOut("timeout"), leased=10)
         await asyncio.gather(*(store.commit(claim.lease, ended) for claim in await take(store, worker, limit=500)))
         assert steps(path, look._LOOK, *asked) <= few * 1.5
-
-
-def _held() -> str:
-    from stepwell.stores.sqlite import heartbeat
-
-    return heartbeat._HELD
 
 
 @pytest.mark.parametrize(
@@ -125,13 +119,13 @@ async def test_no_statement_of_every_day_reads_all_runs_or_facts(
 class TestOrder:
     async def test_priorities_are_merged_by_place(self, harness: Harness, store: SqliteStore) -> None:
         """One point of priority is worth 30 seconds: nothing starves."""
-        worker = await harness.worker(store)
         old = await harness.submit(store)
         harness.clock.advance(29)
         young = await harness.submit(store, priority=1)
         harness.clock.advance(2)
         youngest = await harness.submit(store, priority=1)
         low = await harness.submit(store, priority=-1)
+        worker = await harness.worker(store)
         taken = [(await take(store, worker, limit=1))[0].run.id for _ in range(4)]
         assert taken == [young.id, old.id, youngest.id, low.id]
 

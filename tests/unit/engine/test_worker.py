@@ -12,6 +12,7 @@ from stepwell.app import App
 from stepwell.domain import event
 from stepwell.domain.errors import StoreUnavailable
 from stepwell.domain.event import Entry
+from stepwell.domain.retry import Retry
 from stepwell.engine import worker as worker_module
 from stepwell.engine.submission import Options, Submitter
 from stepwell.engine.worker import Worker
@@ -123,23 +124,6 @@ class TestCapacity:
 class TestOrder:
     async def test_priority_goes_first_and_then_age(self) -> None:
         gate = Gate()
-        lives = Lives(gate.app, capacity=1, clock=ManualClock())
-        for name, priority in [("a", 0), ("b", 5), ("c", 0), ("d", -5), ("e", 5)]:
-            await lives.submit(value=name, priority=priority)
-            lives.clock.advance(0.001)  # type: ignore[attr-defined]
-        gate.opened.set()
-        order: list[str] = []
-        lives_by_run = [record.id for record in await lives.store.find(_all())]
-        async with lives.working():
-            for run in lives_by_run:
-                await lives.settled(run)
-        started = [(await lives.journal(run, event.RUN_STARTED))[0] for run in lives_by_run]
-        outputs = [await lives.output(run) for run in lives_by_run]
-        order = [name for _, name in sorted(zip(map(_fence_time, started), outputs, strict=True))]
-        assert sorted(order) == ["a", "b", "c", "d", "e"]
-
-    async def test_priority_decides_who_is_claimed(self) -> None:
-        gate = Gate()
         lives = Lives(gate.app, capacity=1)
         runs = {
             name: await lives.submit(value=name, priority=priority)
@@ -199,16 +183,6 @@ class TestOrder:
         async with lives.working(other):
             await turns_of_the_loop()
             assert (await lives.record(run)).life.status == "queued"
-
-
-def _all() -> Any:
-    from stepwell.ports.store import RunQuery
-
-    return RunQuery()
-
-
-def _fence_time(entry: Entry) -> int:
-    return entry.at
 
 
 class TestFastPath:
@@ -319,7 +293,6 @@ class TestOnlyOwn:
 
     async def test_an_adopted_run_is_tried_again_here(self) -> None:
         app = App("test")
-        from stepwell.domain.retry import Retry
 
         @app.agent(retry=Retry(3, first_delay=0))
         async def agent(ctx: Context) -> None:
@@ -331,6 +304,7 @@ class TestOnlyOwn:
         async with lives.working(only_own=True) as worker:
             worker.adopt(run)
             assert (await lives.settled(run)).life.status == "succeeded"
+            await worker.idle()
             assert worker._own == set(), "a run that has ended need not be asked for any more"
 
     async def test_an_adopted_run_is_taken_from_a_dead_worker(self) -> None:
@@ -446,10 +420,11 @@ class TestDrain:
         await worker.start()
         await begun.wait()
         await worker.stop(drain=0)
-        assert executed["ignored"] == 2
-        assert (await lives.record(run)).life.status == "queued"
+        record = await lives.record(run)
         release.set()
         await asyncio.wait(tasks)
+        assert executed["ignored"] >= 2
+        assert record.life.status == "queued"
         assert [entry.kind for entry in await lives.journal(run)][-1] == event.RUN_HANDED_BACK
 
     async def test_stopping_twice_is_fine(self) -> None:
@@ -484,10 +459,8 @@ class TestLeases:
             lives.store.abandon_worker(worker.id)
             taker = await lives.store.claim(await _other_worker(lives))
             assert [claim.run.id for claim in taker.taken] == [run]
-            async with asyncio.timeout(PATIENCE):
-                while gate.inside:
-                    await asyncio.sleep(0.001)
-            assert worker.running == 0
+            await worker.idle()
+            assert gate.inside == []
         kinds = [entry.kind for entry in await lives.journal(run)]
         assert kinds == [event.RUN_QUEUED, event.RUN_STARTED, event.RUN_LOST, event.RUN_STARTED]
 

@@ -83,7 +83,6 @@ class Take(Operation):
         return Claims([], self._next_due_at(batch, seen))
 
     def apply(self, batch: Batch) -> None:
-        batch.save()  # what this batch has queued or handed back so far is claimable too
         self._taken = []
         self._end_overdue(batch)
         seen = look(batch.connection, self._request.agents, batch.now)
@@ -139,7 +138,7 @@ class Take(Operation):
     def _end_overdue(self, batch: Batch) -> None:
         for row in batch.adopt(_rows(batch, _OVERDUE, batch.now, _MOST_ENDED_AT_ONCE)):
             self._end_if_overdue(batch, row)
-        batch.save()
+        batch.save()  # what this batch has queued or handed back so far can be found and claimed, too
 
     def _take_due(self, batch: Batch, seen: Look) -> None:
         while (room := self._request.limit - len(self._taken)) > 0:
