@@ -48,7 +48,7 @@ class RunContext:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._runner = StepRunner(attempt, self, self._step_log)
+        self._runner = StepRunner(attempt)
         self._log: AnyLog | None = None
         self._state: Codec[Any] | None = None
 
@@ -71,9 +71,6 @@ class RunContext:
         if self._log is None:
             self._log = _RunLog(_logger, self._attempt)
         return self._log
-
-    def _step_log(self) -> AnyLog:
-        return logging.LoggerAdapter(_logger, {"run_id": self._attempt.record.id})
 
     @property
     def random(self) -> Random:
@@ -226,12 +223,14 @@ class RunContext:
     async def _branch(self, path: str, branch: Coroutine[Any, Any, Any]) -> Any:
         task = asyncio.current_task()
         assert task is not None
-        scope = Scope(self, path, task)
+        scope = Scope(self._attempt, path, task)
         scope.enter()
         try:
             result = await branch
         except (SystemExit, KeyboardInterrupt) as error:  # a task would throw it at the event loop
             return _Raised(error)
+        finally:
+            scope.leave()
         self._attempt.expect_end(path, scope.position)
         return result
 
@@ -341,15 +340,15 @@ class RunContext:
 
     def _scope(self, verb: str) -> Scope:
         self._attempt.check()
-        return own_scope(self, verb)
+        return own_scope(self._attempt, verb)
 
     def _scope_of_step(self, key: str | None) -> Scope | None:
         """The running task's scope. A step with a key may run in any task, but not inside a step."""
         if key is None:
             return self._scope("step")
         self._attempt.check()
-        refuse_inside_step(self, "step")
-        return scope_if_own(self)
+        refuse_inside_step(self._attempt, "step")
+        return scope_if_own(self._attempt)
 
     async def _whole(self, call: str, doing: Coroutine[Any, Any, T]) -> T:
         """Await what a call does. When it is cancelled half-way, no other call may follow."""
@@ -364,7 +363,7 @@ class RunContext:
 
     def enter(self, task: asyncio.Task[Any]) -> Scope:
         """Open the agent's own scope in its task."""
-        scope = Scope(self, str(self._attempt.replay.generation), task)
+        scope = Scope(self._attempt, str(self._attempt.replay.generation), task)
         scope.enter()
         return scope
 

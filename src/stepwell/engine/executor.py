@@ -137,8 +137,11 @@ class Executor:
         ctx = RunContext(attempt)
         task = asyncio.current_task()
         assert task is not None
-        ctx.enter(task)
-        result = await runnable.run(cast("Context[Any]", ctx), value)
+        scope = ctx.enter(task)
+        try:
+            result = await runnable.run(cast("Context[Any]", ctx), value)
+        finally:
+            scope.leave()
         if attempt.stop is not None:
             raise AttemptStopped
         attempt.expect_done()

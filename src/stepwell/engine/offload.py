@@ -14,6 +14,7 @@ import os
 import queue
 import sys
 import threading
+import typing
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from stepwell.domain.errors import Fail, Misuse, NotExecuted
 from stepwell.domain.values import dumps
 
 _MAX_THREADS: Final = 256
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _CHILD: Final = "stepwell.engine.process_child"
 
 
@@ -103,10 +105,13 @@ async def in_process(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
     Raises `RemoteError` for its exceptions.
     """
+    address = _address(fn)
+    annotated = argument_types(fn, len(args))
+    texts = [codec_for(annotated[n]).encode(arg, f"argument {n + 1}") for n, arg in enumerate(args)]
     request = {
         "path": [entry or os.getcwd() for entry in sys.path],
-        "args": [json.loads(codec_for(type(arg)).encode(arg, f"argument {n}")) for n, arg in enumerate(args, 1)],
-        **_address(fn),
+        "args": [json.loads(text) for text in texts],
+        **address,
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -155,9 +160,19 @@ def _address(fn: Callable[..., Any]) -> dict[str, str]:
     return address
 
 
-def _return_annotation(fn: Callable[..., Any]) -> Any:
-    import typing
+def argument_types(fn: Callable[..., Any], count: int) -> list[Any]:
+    """What the first `count` arguments of a function are annotated with; `Any` where nothing says it."""
+    hints = typing.get_type_hints(fn, include_extras=True)
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except ValueError:  # some builtins have no signature
+        parameters = []
+    found = [hints.get(parameter.name, Any) for parameter in parameters if parameter.kind in _POSITIONAL]
+    rest = next((hints.get(p.name, Any) for p in parameters if p.kind is p.VAR_POSITIONAL), Any)
+    return [*found, *[rest] * (count - len(found))][:count]
 
+
+def _return_annotation(fn: Callable[..., Any]) -> Any:
     return typing.get_type_hints(fn, include_extras=True).get("return", Any)
 
 

@@ -26,6 +26,7 @@ from stepwell.domain.errors import Fail
 from stepwell.domain.retry import seconds
 from stepwell.domain.values import dumps
 from stepwell.engine.failure import describe_error
+from stepwell.engine.offload import argument_types
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -57,17 +58,15 @@ def _told(error: BaseException) -> dict[str, Any]:
 def _call(request: dict[str, Any]) -> Any:
     sys.path[:] = request["path"]
     fn = _find(request)
-    hints = typing.get_type_hints(fn, include_extras=True)
-    parameters = list(inspect.signature(fn).parameters.values())
-    args = []
-    for n, value in enumerate(request["args"]):
-        parameter = parameters[min(n, len(parameters) - 1)]
-        codec = codec_for(hints.get(parameter.name, Any))
-        args.append(codec.decode(dumps(value), f"argument {n + 1} ({parameter.name})"))
+    annotated = argument_types(fn, len(request["args"]))
+    args = [
+        codec_for(annotated[n]).decode(dumps(value), f"argument {n + 1}") for n, value in enumerate(request["args"])
+    ]
     value = fn(*args)
     if inspect.iscoroutine(value):
         value = asyncio.run(value)
-    return json.loads(codec_for(hints.get("return", Any)).encode(value, "result"))
+    returned = typing.get_type_hints(fn, include_extras=True).get("return", Any)
+    return json.loads(codec_for(returned).encode(value, "result"))
 
 
 def _find(request: dict[str, Any]) -> Callable[..., Any]:

@@ -20,14 +20,14 @@ _step_of: ContextVar[object] = ContextVar("stepwell.step_of", default=None)
 
 
 class Scope:
-    """One sequence of calls. `owner` is the context whose calls it numbers."""
+    """One sequence of calls. `owner` is the attempt whose calls it numbers, `task` the one that may make them."""
 
     __slots__ = ("owner", "path", "position", "random", "task", "uuids")
 
     def __init__(self, owner: object, path: str, task: asyncio.Task[Any]) -> None:
         self.owner = owner
         self.path = path
-        self.task = task
+        self.task: asyncio.Task[Any] | None = task
         self.position = 0
         self.random: Random | None = None
         self.uuids = 0
@@ -40,6 +40,10 @@ class Scope:
     def enter(self) -> None:
         """Make this the scope of the running task, and of nothing that ran before."""
         _current.set(self)
+
+    def leave(self) -> None:
+        """The sequence ends. Its task remembers the scope: without this the two would keep each other alive."""
+        self.task = None
 
 
 def branch_path(place: str, index: int) -> str:

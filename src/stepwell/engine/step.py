@@ -31,11 +31,12 @@ from stepwell.engine.offload import in_process
 from stepwell.engine.replay import Call, Record
 from stepwell.engine.report import StepReport
 from stepwell.engine.scope import Scope, StepCode
-from stepwell.ports.context import AnyLog, StepContext
+from stepwell.ports.context import StepContext
 from stepwell.ports.crash_point import CrashPoint
 
 _log = logging.getLogger("stepwell.engine")
 
+_logger = logging.getLogger("stepwell.run")
 _before = CrashPoint("step.before_function")
 _after = CrashPoint("step.after_function")
 _intended = CrashPoint("step.after_intent")
@@ -89,12 +90,10 @@ class Step:
 
 
 class StepRunner:
-    """Runs the steps of one attempt. `owner` is the context that they belong to."""
+    """Runs the steps of one attempt."""
 
-    def __init__(self, attempt: Attempt, owner: object, make_log: Callable[[], AnyLog]) -> None:
+    def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._owner = owner
-        self._make_log = make_log
         self._with_key: dict[str, asyncio.Event] = {}
 
     async def run(self, step: Step) -> Any:
@@ -212,7 +211,7 @@ class StepRunner:
         args = (*bound.args, *step.args)
         if bound.described.wants_context:
             args = (self._context(step), *args)
-        with StepCode(self._owner):
+        with StepCode(self._attempt):
             if bound.described.is_async:
                 return await bound.fn(*args, **bound.kwargs)
             if step.policy.run_in == "process" and bound is step.bound:
@@ -321,7 +320,7 @@ class StepRunner:
             deps=self._attempt.deps,
             idempotency_key=self._idempotency_key(step),
             attempt=step.tries + 1,
-            log=self._make_log(),
+            log=logging.LoggerAdapter(_logger, {"run_id": self._attempt.record.id}),
         )
 
     def _idempotency_key(self, step: Step) -> str:

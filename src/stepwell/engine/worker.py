@@ -258,6 +258,7 @@ class Worker:
     def _forget(self, holding: _Holding) -> None:
         """The run is no longer in our hands: its slot is free."""
         holding.left.set()
+        holding.attempt.on_stop = None  # it knows the holding: the two would keep each other alive
         run_id = holding.attempt.record.id
         if self._held.get(run_id) is holding:
             del self._held[run_id]

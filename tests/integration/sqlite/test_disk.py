@@ -14,6 +14,7 @@ import pytest
 
 from stepwell.domain.errors import StoreFull, StoreUnavailable, StoreUnusable
 from stepwell.ports.store import ClaimRequest, RunQuery
+from stepwell.stores.sqlite import errors
 from stepwell.stores.sqlite.connection import Patience
 from stepwell.stores.sqlite.store import SqliteStore
 from stepwell.testing.conformance import Harness
@@ -149,6 +150,14 @@ class TestAFileSystemThatIsFull:
             with pytest.raises(StoreFull):
                 await SqliteStore(str(small_disk / "data.db"), vfs=vfs).open()
             assert [entry.name for entry in small_disk.iterdir() if entry.name != "filler"] == []
+
+
+class _IndexCannotGrow(apsw.IOError):
+    extendedresult = apsw.SQLITE_IOERR_SHMSIZE
+
+
+def test_a_log_whose_index_cannot_grow_is_a_full_disk() -> None:
+    assert isinstance(errors.translate(_IndexCannotGrow("disk I/O error"), "data.db"), StoreFull)
 
 
 class TestABrokenDisk:

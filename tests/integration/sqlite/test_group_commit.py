@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from stepwell.domain.errors import Busy, Conflict, LeaseLost, NotFound, StepwellError, StoreError
-from stepwell.domain.outcome import Commit, Payload, Succeeded
+from stepwell.domain.outcome import Commit, HandedBack, Payload, Succeeded
 from stepwell.domain.run import Lease
 from stepwell.ports import crash_point
 from stepwell.ports.store import ClaimRequest
@@ -103,6 +103,17 @@ class TestOneTransactionForAll:
         plain = store.submit(harness.submission())
         first, behind, ahead, other = await asyncio.gather(plain, ready(), ready(priority=1), ready(agent="other"))
         assert [answer.lease is None for answer in (first, behind, ahead, other)] == [True, True, False, False]
+
+    async def test_a_run_that_is_handed_back_in_the_same_moment_is_ahead(
+        self, harness: Harness, store: SqliteStore, worker: str
+    ) -> None:
+        held = await leases(harness, store, worker, 3)
+        _, submitted = await asyncio.gather(
+            store.commit(held[0], Commit(1, outcome=HandedBack())),
+            store.submit(harness.submission(start_on=worker)),
+        )
+        assert submitted.lease is None
+        assert [claim.run.id for claim in await take(store, worker)] == [held[0].run_id, submitted.run.id]
 
     async def test_a_hint_comes_after_the_write(self, harness: Harness, store: SqliteStore, worker: str) -> None:
         [lease] = await leases(harness, store, worker, 1)

@@ -170,6 +170,13 @@ def _other_application(path: Path) -> None:
     change(path, "PRAGMA application_id = 1234")
 
 
+def _foreign_database(path: Path) -> None:
+    path.unlink()
+    foreign = apsw.Connection(str(path))
+    foreign.execute("CREATE TABLE notes (text)")
+    foreign.close()
+
+
 def _changed_migration(path: Path) -> None:
     change(path, "UPDATE migration SET checksum = 'other'")
 
@@ -202,6 +209,7 @@ class TestWhatIsRefused:
         [
             (_newer, "store.newer_schema"),
             (_other_application, "store.not_a_store"),
+            (_foreign_database, "store.not_a_store"),
             (_changed_migration, "store.changed_migration"),
             (_unknown_migration, "store.changed_migration"),
             (_garbage, "store.not_a_store"),
@@ -233,12 +241,14 @@ class TestWhatIsRefused:
         await make_store(path)
         newer = connection.connect(str(path))
         newer.execute("PRAGMA user_version = 7")
-        log, content = Path(f"{path}-wal").read_bytes(), fingerprint(path)
-        error = await refusal(path)
-        assert isinstance(error, StoreUnusable)
-        assert Path(f"{path}-wal").read_bytes() == log
-        assert fingerprint(path) == content
+        crashed = path.with_name("crashed.db")
+        for ending in ("", "-wal"):
+            Path(f"{crashed}{ending}").write_bytes(Path(f"{path}{ending}").read_bytes())
         newer.close()
+        before = fingerprint(crashed), fingerprint(Path(f"{crashed}-wal"))
+        error = await refusal(crashed)
+        assert isinstance(error, StoreUnusable)
+        assert (fingerprint(crashed), fingerprint(Path(f"{crashed}-wal"))) == before
 
     async def test_an_emptied_file_with_a_log_is_not_taken_for_a_new_one(self, path: Path) -> None:
         path.touch()

@@ -143,6 +143,14 @@ class TestOrder:
         assert taken == [run.id for run in by_place[:20]]
 
 
+async def test_when_the_next_run_is_due_says_nothing_of_those_that_are(harness: Harness, store: SqliteStore) -> None:
+    worker = await harness.worker(store)
+    await backlog(harness, store, 3)
+    later = await harness.submit(store, delay=60)
+    claims_made = await store.claim(ClaimRequest(worker, 1, (AGENT,)))
+    assert (len(claims_made.taken), claims_made.next_due_at) == (1, later.life.available_at)
+
+
 class TestTheBound:
     async def test_it_is_kept_without_counting_every_time(
         self, harness: Harness, store: SqliteStore, monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -206,6 +207,8 @@ class Lives:
         process = Process(crash)
         worker = self.make_worker(app, store=ProcessStore(self.store, process))
         crash_point.install(process.at)
+        logger = logging.getLogger("stepwell.engine")
+        logger.disabled = crash is not None  # a process that dies tells nobody
         try:
             await worker.start()
             ends = [asyncio.create_task(self.settled(run_id)), asyncio.create_task(process.died.wait())]
@@ -217,6 +220,7 @@ class Lives:
                 await worker.stop()
         finally:
             crash_point.install(None)
+            logger.disabled = False
             for task in ends:
                 task.cancel()
             await asyncio.wait(ends)

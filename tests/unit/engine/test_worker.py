@@ -18,7 +18,7 @@ from stepwell.engine.submission import Options, Submitter
 from stepwell.engine.worker import Worker
 from stepwell.ports.context import Context
 from stepwell.ports.notifier import QUEUE
-from stepwell.ports.store import ClaimRequest, Claims, Heartbeat
+from stepwell.ports.store import ClaimRequest, Claims, Heartbeat, WorkerInfo
 from stepwell.testing.clock import ManualClock
 from tests.unit.engine.lives import PATIENCE, Crash, Lives
 from tests.unit.engine.samples import double, effect, executed
@@ -511,7 +511,7 @@ class TestLeases:
         lives = Lives(gate.app)
         run = await lives.submit(value="a", priority=1)
         worker = lives.make_worker(capacity=1)
-        await lives.store.open_worker(worker_module.WorkerInfo(worker.id, "here", 1, 1, 0), lease_seconds=30)
+        await lives.store.open_worker(WorkerInfo(worker.id, "here", 1, 1, 0), lease_seconds=30)
         [claim] = (await lives.store.claim(ClaimRequest(worker.id, 1, ("agent",)))).taken
         reply = lives.store.heartbeat(worker.id, lease_seconds=30)
         assert set(reply.held) == {run}
@@ -595,7 +595,7 @@ class TestLeases:
 
 async def _other_worker(lives: Lives) -> ClaimRequest:
     other = lives.make_worker()
-    await lives.store.open_worker(worker_module.WorkerInfo(other.id, "there", 2, 1, 0), lease_seconds=30)
+    await lives.store.open_worker(WorkerInfo(other.id, "there", 2, 1, 0), lease_seconds=30)
     return ClaimRequest(other.id, 1, ("agent",))
 
 
