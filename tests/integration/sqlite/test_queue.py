@@ -98,7 +98,6 @@ class TestCost:
         (queries._GET, ("", "")),
         (queries._JOURNAL, ("", 0, 1)),
         (queries._LAST, ("", NOTHING)),
-        (statements.LIFE_BY_ID, ("",)),
         (statements.LIVES_BY_ID, (NOTHING,)),
         (statements.RUNS_BY_ID, (NOTHING,)),
         (statements.KEYS, (NOTHING,)),

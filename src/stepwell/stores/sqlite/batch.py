@@ -7,8 +7,8 @@ Used by the writer thread only. It neither begins nor ends the transaction, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, TypeAlias
 
 import apsw
 
@@ -17,6 +17,7 @@ from stepwell.domain.errors import NotFound
 from stepwell.domain.event import Entry
 from stepwell.domain.run import RUNNING, Lifecycle, place_in_queue
 from stepwell.domain.transitions import Change
+from stepwell.ports.clock import Clock
 from stepwell.stores.sqlite import statements
 from stepwell.stores.sqlite.deaths import Deaths
 from stepwell.stores.sqlite.look import look, lost_agents
@@ -29,13 +30,6 @@ Key: TypeAlias = tuple[str, str, str]
 _MOST_KEPT: Final = 20_000
 _COUNT_AFTER: Final = 1_000_000
 _BEFORE_ALL: Final = -(2**63)
-
-
-class Moment(NamedTuple):
-    """When a transaction happens: `now` since the epoch, `elapsed` on the scale of leases, both in microseconds."""
-
-    now: int
-    elapsed: int
 
 
 class Memory:
@@ -56,26 +50,39 @@ class Memory:
         self.rows.clear()
         self.counted_at = None
 
-    def keep(self, changed: Iterable[Row]) -> None:
+    def keep(self, changed: Mapping[str, Row]) -> None:
         """After a commit: keep what will be written again soon, drop the rest."""
-        for row in changed:
+        for run_id, row in changed.items():
             if row.life.status != RUNNING:
-                self.rows.pop(row.id, None)
+                self.rows.pop(run_id, None)
         if len(self.rows) > _MOST_KEPT:
             self.rows.clear()
+
+
+class Wanted:
+    """What the operations of a batch said they will need."""
+
+    __slots__ = ("agents", "count", "keys", "lives", "runs")
+
+    def __init__(self) -> None:
+        self.lives: set[str] = set()
+        self.runs: set[str] = set()
+        self.keys: set[Key] = set()
+        self.agents: set[str] = set()
+        self.count = False
 
 
 class Batch:
     """The working set of one transaction. `careful` says that its operations may have been written before."""
 
     def __init__(
-        self, connection: apsw.Connection, memory: Memory, deaths: Deaths, at: Moment, *, careful: bool = False
+        self, connection: apsw.Connection, memory: Memory, deaths: Deaths, clock: Clock, *, careful: bool = False
     ) -> None:
         self.connection = connection
         self.deaths = deaths
-        self.at = at
-        self.now, self.elapsed = at
+        self.now = clock.now()
         self.careful = careful
+        self._clock = clock
         self.keys: dict[Key, tuple[str, str]] = {}
         self.new_keys: list[Any] = []
         self.claimable = False
@@ -85,64 +92,64 @@ class Batch:
         self._rows = memory.rows
         self._unsaved: dict[str, Row] = {}
         self._evidence: tuple[int, Entry] | None = None
-        self._wanted_lives: set[str] = set()
-        self._wanted_runs: set[str] = set()
-        self._wanted_keys: set[Key] = set()
-        self._wanted_agents: set[str] = set()
-        self._wants_count = False
+        self._wanted: Wanted | None = None
         self._first_places: dict[str, int] = {}
         self._requeued = False
+
+    @property
+    def elapsed(self) -> int:
+        """Microseconds on the scale of leases."""
+        return round(self._clock.elapsed() * 1_000_000)
 
     # ------------------------------------------------------------ what operations will need
 
     def want_life(self, run_id: str) -> None:
         """The run's lifecycle will be needed."""
         if run_id not in self._rows:
-            self._wanted_lives.add(run_id)
+            self._want().lives.add(run_id)
 
     def want_run(self, run_id: str) -> None:
         """All of the run will be needed."""
         row = self._rows.get(run_id)
         if row is None or not row.facts:
-            self._wanted_runs.add(run_id)
+            self._want().runs.add(run_id)
 
     def want_key(self, key: Key) -> None:
         """It will be asked which run an idempotency key names."""
-        self._wanted_keys.add(key)
+        self._want().keys.add(key)
 
     def want_look(self, agent: str) -> None:
         """It will be asked what this agent's queue holds."""
-        self._wanted_agents.add(agent)
+        self._want().agents.add(agent)
 
     def want_count(self) -> None:
         """It will be asked how many runs are queued."""
-        self._wants_count = True
+        self._want().count = True
 
     def load(self) -> None:
         """Read what was asked for, with one statement for each kind of thing."""
-        if self._wanted_keys:
-            found = self._fetch(statements.KEYS, list(self._wanted_keys))
-            for tenant, scope, key, run_id, digest in found:
+        wanted = self._wanted
+        if wanted is None:
+            return
+        if wanted.keys:
+            for tenant, scope, key, run_id, digest in self._fetch(statements.KEYS, list(wanted.keys)):
                 self.keys[tenant, scope, key] = run_id, digest
                 self.want_run(run_id)
-        if self._wanted_runs:
-            self.adopt(map(whole_row, self._fetch(statements.RUNS_BY_ID, list(self._wanted_runs))))
-        if self._wanted_lives:
-            self._load_lives()
-        if self._wanted_agents:
-            self._look_at_queues()
-        if self._wants_count:
+        if wanted.runs:
+            self.adopt(map(whole_row, self._fetch(statements.RUNS_BY_ID, list(wanted.runs))))
+        if wanted.lives:
+            self.adopt(map(life_row, self._fetch(statements.LIVES_BY_ID, list(wanted.lives))))
+        if wanted.agents:
+            self._look_at_queues(wanted.agents)
+        if wanted.count:
             self._count()
 
-    def _load_lives(self) -> None:
-        if len(self._wanted_lives) == 1:
-            found = fetch(self.connection, statements.LIFE_BY_ID, tuple(self._wanted_lives))
-            self.adopt([life_row(found)] if found else [])
-        else:
-            self.adopt(map(life_row, self._fetch(statements.LIVES_BY_ID, list(self._wanted_lives))))
+    def _want(self) -> Wanted:
+        self._wanted = self._wanted or Wanted()
+        return self._wanted
 
-    def _look_at_queues(self) -> None:
-        seen = look(self.connection, self._wanted_agents, self.now)
+    def _look_at_queues(self, agents: Collection[str]) -> None:
+        seen = look(self.connection, agents, self.now)
         for level in seen.levels:
             if level.first_at <= self.now:
                 self.queue_up(level.agent, place_in_queue(level.first_at, level.priority))
@@ -151,10 +158,10 @@ class Batch:
             self._first_places |= dict.fromkeys(lost_agents(self.connection, causes), _BEFORE_ALL)
 
     def _count(self) -> None:
-        memory = self._memory
-        if memory.counted_at is None or not 0 <= self.elapsed - memory.counted_at < _COUNT_AFTER:
+        memory, elapsed = self._memory, self.elapsed
+        if memory.counted_at is None or not 0 <= elapsed - memory.counted_at < _COUNT_AFTER:
             memory.queued = int(self.connection.execute(statements.COUNT_QUEUED).get)
-            memory.counted_at = self.elapsed
+            memory.counted_at = elapsed
 
     def _fetch(self, text: str, names: list[Any]) -> list[Any]:
         found: list[Any] = fetch(self.connection, text, (json.dumps(names),))
@@ -229,20 +236,21 @@ class Batch:
         """Write what changed since the last `save`."""
         if not self._unsaved:
             return
-        rows = list(self._unsaved.values())
-        stored = [row for row in rows if row.n]
-        if len(stored) < len(rows):
-            self._insert_runs([row for row in rows if not row.n])
+        unsaved, self._unsaved = self._unsaved, {}
+        self.changed |= unsaved
+        rows = list(unsaved.values())
+        fresh = [row for row in rows if not row.n]
+        if fresh:
+            self._insert_runs(fresh)
         if self.new_keys:
             statements.INSERT_KEYS.run(self.connection, self.new_keys)
             self.new_keys = []
         self._insert_entries(rows)
-        self._update_runs(stored)
+        if len(fresh) < len(rows):
+            self._update_runs(rows)
         for row in rows:
             row.entries = []
-            row.whole = False
-        self.changed |= self._unsaved
-        self._unsaved = {}
+            row.whole = row.fresh = False
 
     def _insert_runs(self, rows: list[Row]) -> None:
         columns: list[Any] = []
@@ -253,6 +261,7 @@ class Batch:
         first = self.connection.last_insert_rowid() - len(rows) + 1  # a list of rows gets numbers without a gap
         for n, row in enumerate(rows, first):
             row.n = n
+            row.fresh = True
 
     def _insert_entries(self, rows: list[Row]) -> None:
         columns: list[Any] = []
@@ -261,8 +270,9 @@ class Batch:
             for entry in row.entries:
                 columns.append(n)
                 columns += entry
-                self._evidence = n, entry
+                evidence = n, entry
         if columns:
+            self._evidence = evidence
             statements.INSERT_ENTRIES.run(self.connection, columns)
 
     def _update_runs(self, rows: list[Row]) -> None:
@@ -273,7 +283,7 @@ class Batch:
             if row.whole:
                 lives.append(row.n)
                 lives += life
-            else:
+            elif not row.fresh:
                 touched += (row.n, life.seq, life.commit_no, life.updated_at, life.losses)
         if touched:
             statements.UPDATE_TOUCHED.run(self.connection, touched)

@@ -25,11 +25,9 @@ _PARTS: Final = (
 class PutPart(Operation):
     """Write one part of a blob; the last one makes it readable. Writing the same part again changes nothing."""
 
-    __slots__ = ("_data", "_last", "_name", "_part", "_size")
     kind = "blob"
 
     def __init__(self, name: str, content: bytes, part: int) -> None:
-        super().__init__()
         self._name = name
         self._size = len(content)
         self._part = part

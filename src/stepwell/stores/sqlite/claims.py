@@ -67,11 +67,9 @@ _DUE: Final = sql(
 class Take(Operation):
     """Give a worker runs."""
 
-    __slots__ = ("_request", "_taken")
     kind = "claim"
 
     def __init__(self, request: ClaimRequest) -> None:
-        super().__init__()
         self._request = request
         self._taken: list[Row] = []
 

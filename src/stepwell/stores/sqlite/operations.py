@@ -27,13 +27,10 @@ _NO_LEASES: Final[Sequence[Lease]] = ()
 class Operation:
     """One request. `future` is where the answer goes; nobody waits for it when it is `None`."""
 
-    __slots__ = ("answer", "error", "future")
     kind: ClassVar[str]
-
-    def __init__(self) -> None:
-        self.answer: Any = None
-        self.error: Exception | None = None
-        self.future: asyncio.Future[Any] | None = None
+    answer: Any = None
+    error: Exception | None = None
+    future: asyncio.Future[Any] | None = None
 
     def prepare(self, batch: Batch) -> None:
         """Say what will be needed."""
@@ -50,11 +47,9 @@ class Operation:
 class Submit(Operation):
     """Put a run into the queue, or start it at once where a slot is offered."""
 
-    __slots__ = ("_submission",)
     kind = "submit"
 
     def __init__(self, submission: Submission) -> None:
-        super().__init__()
         self._submission = submission
 
     def prepare(self, batch: Batch) -> None:
@@ -141,11 +136,9 @@ class Submit(Operation):
 class Append(Operation):
     """Add facts to the journal of a leased run."""
 
-    __slots__ = ("_lease", "_write")
     kind = "commit"
 
     def __init__(self, lease: Lease, write: Commit) -> None:
-        super().__init__()
         self._lease = lease
         self._write = write
 
@@ -165,7 +158,6 @@ class Append(Operation):
 class Settle(Append):
     """Add the last facts of an attempt, and what became of it."""
 
-    __slots__ = ()
     kind = "outcome"
 
     def _take_over(self, batch: Batch, row: Row, change: Change) -> None:
@@ -175,11 +167,9 @@ class Settle(Append):
 class Resume(Operation):
     """Lift a hold."""
 
-    __slots__ = ("_at_seq", "_by", "_drafts", "_run_id", "_verdict")
     kind = "resume"
 
     def __init__(self, run_id: str, at_seq: int, by: str, drafts: tuple[Draft, ...], verdict: str | None) -> None:
-        super().__init__()
         self._run_id = run_id
         self._at_seq = at_seq
         self._by = by

@@ -18,10 +18,10 @@ class Row:
 
     `n` is its number in the file (0 until it is inserted), `facts` what never changes (empty until somebody needs it).
     `entries` are facts for the journal that are not written yet; `whole` says that more of the lifecycle changed than
-    an append changes.
+    an append changes, `fresh` that the whole row was inserted just now.
     """
 
-    __slots__ = ("entries", "facts", "id", "life", "n", "whole")
+    __slots__ = ("entries", "facts", "fresh", "id", "life", "n", "whole")
 
     def __init__(self, n: int, run_id: str, facts: tuple[Any, ...], life: Lifecycle) -> None:
         self.n = n
@@ -30,6 +30,7 @@ class Row:
         self.life = life
         self.entries: list[Entry] = []
         self.whole = False
+        self.fresh = False
 
     @property
     def record(self) -> RunRecord:

@@ -52,15 +52,15 @@ class ManyRows:
 
     def run(self, connection: apsw.Connection, parameters: list[Any]) -> None:
         """Run for all rows, whose columns follow each other in `parameters`."""
+        if len(parameters) == self._columns:
+            connection.execute(self._single, parameters)
+            return
         most = ROWS_AT_ONCE * self._columns
         for start in range(0, len(parameters), most):
             self._run(connection, parameters[start : start + most])
 
     def _run(self, connection: apsw.Connection, parameters: list[Any]) -> None:
         rows = len(parameters) // self._columns
-        if rows == 1:
-            connection.execute(self._single, parameters)
-            return
         size = 1 << (rows - 1).bit_length()
         parameters.extend([None] * ((size - rows) * self._columns))
         connection.execute(self._texts.get(size) or self._make(size), parameters)
@@ -112,7 +112,6 @@ UPDATE_LIVES: Final = updating_runs(LIFE)
 LIVES_BY_ID: Final = sql(
     "SELECT json_group_array(json_array(n, id, {life})) FROM run WHERE id IN (SELECT value FROM json_each(?))"
 )
-LIFE_BY_ID: Final = sql("SELECT json_array(n, id, {life}) FROM run WHERE id = ?")
 RUNS_BY_ID: Final = sql(
     "SELECT json_group_array(json_array(n, {facts}, {life})) FROM run WHERE id IN (SELECT value FROM json_each(?))"
 )

@@ -19,7 +19,7 @@ from stepwell.ports.clock import Clock
 from stepwell.ports.crash_point import CrashPoint
 from stepwell.ports.notifier import QUEUE
 from stepwell.stores.sqlite import errors, files
-from stepwell.stores.sqlite.batch import Batch, Memory, Moment
+from stepwell.stores.sqlite.batch import Batch, Memory
 from stepwell.stores.sqlite.claims import Take
 from stepwell.stores.sqlite.deaths import Deaths
 from stepwell.stores.sqlite.operations import Operation
@@ -68,7 +68,7 @@ class Transactions:
         self._failed: StoreError | None = None
         self._identity = files.identity(path)
         self._looked_for_file = time.monotonic()
-        self._version = self._read_version()
+        self._version = connection.data_version()
 
     def close(self) -> None:
         """Close the connection."""
@@ -95,6 +95,7 @@ class Transactions:
         if self._failed is not None:
             return False
         try:
+            self._connection.execute("PRAGMA data_version")  # any read: it makes SQLite notice what others wrote
             return self._is_foreign()
         except apsw.Error:  # the next transaction meets the same error and reports it
             return False
@@ -128,8 +129,7 @@ class Transactions:
         self._finish(operations, batch)
 
     def _batch(self, *, careful: bool = False) -> Batch:
-        at = Moment(self._clock.now(), round(self._clock.elapsed() * 1_000_000))
-        return Batch(self._connection, self._memory, self._deaths, at, careful=careful)
+        return Batch(self._connection, self._memory, self._deaths, self._clock, careful=careful)
 
     def _commit(self, batch: Batch) -> None:
         """Commit. A failed one is unknown, not failed: unless SQLite says that it is still open, the file decides."""
@@ -138,6 +138,7 @@ class Transactions:
         except apsw.Error:
             if self._connection.in_transaction or not self._has_landed(batch):
                 raise
+        self._version = self._connection.data_version()
 
     def _has_landed(self, batch: Batch) -> bool:
         try:
@@ -152,11 +153,13 @@ class Transactions:
                 self._connection.execute("ROLLBACK")
 
     def _note(self, batch: Batch, operations: int, changes: Changes) -> None:
-        self._memory.keep(batch.changed.values())
-        self.stats.transactions += 1
-        self.stats.operations += operations
-        self.stats.largest = max(self.stats.largest, operations)
-        changes.topics |= batch.changed.keys()
+        self._memory.keep(batch.changed)
+        stats = self.stats
+        stats.transactions += 1
+        stats.operations += operations
+        if operations > stats.largest:
+            stats.largest = operations
+        changes.topics.update(batch.changed)
         if batch.claimable:
             changes.topics.add(QUEUE)
 
@@ -203,7 +206,7 @@ class Transactions:
 
     def _claims_to_make(self, operations: Sequence[Operation]) -> Sequence[Operation]:
         """Answer claims that would find nothing by looking, which takes no lock, if there is nothing else to write."""
-        if not isinstance(operations[0], Take) or not all(isinstance(operation, Take) for operation in operations):
+        if operations[0].kind != Take.kind or any(operation.kind != Take.kind for operation in operations):
             return operations
         batch = self._batch()
         rest = []
@@ -215,15 +218,13 @@ class Transactions:
         return rest
 
     def _is_foreign(self) -> bool:
-        version = self._read_version()
+        """The counter by which SQLite judges its own page cache: it moves with each commit, ours and others'."""
+        version = self._connection.data_version()
         if version == self._version:
             return False
         self._version = version
         self._memory.forget()
         return True
-
-    def _read_version(self) -> int:
-        return int(self._connection.execute("PRAGMA data_version").get)
 
     def _check_file(self) -> None:
         now = time.monotonic()
@@ -244,7 +245,7 @@ def _apply(operations: Sequence[Operation], batch: Batch) -> None:
     """In the order of the calls, claims last: so they see all that the others made claimable."""
     claims = []
     for operation in operations:
-        if isinstance(operation, Take):
+        if operation.kind == Take.kind:
             claims.append(operation)
         else:
             _decide(operation, batch)

@@ -34,11 +34,9 @@ _IDS: Final = "SELECT id FROM worker"
 class Register(Operation):
     """A worker begins; those that died without holding anything are struck off."""
 
-    __slots__ = ("_boot_id", "_lease", "_worker")
     kind = "worker"
 
     def __init__(self, worker: WorkerInfo, lease: int, boot_id: str) -> None:
-        super().__init__()
         self._worker = worker
         self._lease = lease
         self._boot_id = boot_id
@@ -63,11 +61,9 @@ class Register(Operation):
 class Close(Operation):
     """A worker leaves. What it still holds is claimable at once."""
 
-    __slots__ = ("_worker_id",)
     kind = "worker"
 
     def __init__(self, worker_id: str) -> None:
-        super().__init__()
         self._worker_id = worker_id
 
     def apply(self, batch: Batch) -> None:
