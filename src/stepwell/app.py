@@ -198,7 +198,7 @@ def _check_signature(fn: Callable[..., Any], name: str) -> None:
     parameters = list(inspect.signature(fn).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(positional) != len(parameters) or not 1 <= len(positional) <= 2:
-        shown = ", ".join(str(p) for p in parameters)
+        shown = ", ".join(p.name for p in parameters)
         raise InvalidDefinition(
             f"agent {name!r} takes ({shown})",
             code="definition.signature",

@@ -15,6 +15,7 @@ import click
 
 from stepwell.cli.commands import json_option, store_option
 from stepwell.cli.failures import OK, UNAVAILABLE, UNSUCCESSFUL, exit_code
+from stepwell.cli.reading import is_there, opened
 from stepwell.cli.records import page
 from stepwell.cli.terminal import DONE, FAILED, fields, mark, moment, short, show, size, status_text
 from stepwell.config import find_app, find_store, store_file
@@ -34,16 +35,16 @@ class Findings:
     """What was found, in the order in which it is shown; `code` is the exit code of the worst problem."""
 
     facts: list[tuple[str, str]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    problems: list[tuple[str, str | None]] = field(default_factory=list)
     code: int = OK
 
     def add(self, name: str, value: str) -> None:
         """A fact."""
         self.facts.append((name, value))
 
-    def trouble(self, problem: str, code: int) -> None:
-        """Something that should be otherwise."""
-        self.problems.append(problem)
+    def trouble(self, problem: str, code: int, cure: str | None = None) -> None:
+        """Something that should be otherwise, and what to do about it."""
+        self.problems.append((problem, cure))
         self.code = self.code or code
 
 
@@ -61,13 +62,16 @@ def doctor(as_json: bool, store: str | None) -> int:
     _look_at_store(findings, store)
     if as_json:
         facts = dict(findings.facts)
-        show(page({"ok": not findings.problems, "facts": facts, "problems": findings.problems}))
+        problems = ["; ".join(filter(None, problem)) for problem in findings.problems]
+        show(page({"ok": not problems, "facts": facts, "problems": problems}))
         return findings.code
     for line in fields(findings.facts):
         show(line)
     show()
-    for problem in findings.problems:
+    for problem, cure in findings.problems:
         show(f"{mark(FAILED)} {problem}")
+        if cure:
+            show(f"  {cure}")
     if not findings.problems:
         show(f"{mark(DONE)} nothing wrong")
     return findings.code
@@ -94,7 +98,7 @@ def _look_at_app(findings: Findings) -> None:
     except NotFound:
         findings.add("app", "none: a target names it, or STEPWELL_APP, or [tool.stepwell]")
     except StepwellError as error:
-        findings.trouble(error.message, exit_code(error))
+        findings.trouble(error.message, exit_code(error), error.hint)
 
 
 # ---------------------------------------------------------------- the store
@@ -103,28 +107,22 @@ def _look_at_app(findings: Findings) -> None:
 def _look_at_store(findings: Findings, store: str | None) -> None:
     try:
         setting = find_store(store)
-    except StepwellError as error:
-        findings.trouble(error.message, exit_code(error))
-        return
-    findings.add("store", f"{setting.value}  ({setting.source})")
-    file = store_file(setting.value)
-    if file is not None and not file.exists():
-        findings.add("", "not there yet: the first `stepwell run` makes it")
-        return
-    if file is not None:
-        _look_at_file(findings, file)
-    try:
+        findings.add("store", f"{setting.value}  ({setting.source})")
+        file = store_file(setting.value)
+        if file is not None and not is_there(file):
+            findings.add("", "not there yet: the first `stepwell run` makes it")
+            return
+        if file is not None:
+            _look_at_file(findings, file)
         report, workers = asyncio.run(_ask(setting))
     except StepwellError as error:
-        findings.trouble(f"{error.message}" + (f"; {error.hint}" if error.hint else ""), exit_code(error))
+        findings.trouble(error.message, exit_code(error), error.hint)
         return
     _look_at_report(findings, report)
     _look_at_workers(findings, report, workers)
 
 
 async def _ask(setting: Setting) -> tuple[StoreReport, list[WorkerInfo]]:
-    from stepwell.cli.reading import opened
-
     async with opened(setting.value) as runtime:
         return await runtime.report(), await runtime.workers()
 
@@ -154,10 +152,10 @@ def _look_at_workers(findings: Findings, report: StoreReport, workers: list[Work
     shown = [_worker_line(worker) for worker in workers]
     findings.add("workers", "\n".join(shown) or "none alive")
     for agent, count in report.unserved.items():
-        findings.trouble(f"{_runs(count)} of {agent}: due, and nobody takes them up; {_CURE}", UNSUCCESSFUL)
+        findings.trouble(f"{_runs(count)} of {agent}: due, and nobody takes them up", UNSUCCESSFUL, _CURE)
     orphans = report.runs.get(RUNNING, 0) - sum(worker.running for worker in workers)
     if orphans > 0:
-        findings.trouble(f"{_runs(orphans)}: begun by a process that is gone; {_CURE}", UNSUCCESSFUL)
+        findings.trouble(f"{_runs(orphans)}: begun by a process that is gone", UNSUCCESSFUL, _CURE)
 
 
 def _runs(count: int) -> str:

@@ -14,7 +14,7 @@ from stepwell.cli.output import Write, as_text
 from stepwell.cli.reading import history
 from stepwell.cli.records import page, result_record, unfinished_record
 from stepwell.cli.story import step_frames
-from stepwell.cli.terminal import STOPPED, bold, duration, ending, mark, say, short
+from stepwell.cli.terminal import STOPPED, bold, command, duration, ending, mark, say, short
 from stepwell.domain.run import HOLDS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ async def tell(run: Run[Any], order: Order, write: Write, *, held: Event | None,
         write(page(unfinished_record(run)))
     if run.status in HOLDS:
         facts = held.data if held is not None else {"why": run.status}
-        for line in explain(run.id, run.agent, facts, order.continue_with):
+        for line in explain(run.id, run.agent, facts, order.continue_with, order.store):
             say(line)
         return NOT_ENDED
     return _tell_handed_back(run, order, broken)
@@ -51,7 +51,7 @@ async def _tell_end(run: Run[Any], result: RunResult[Any], order: Order, write: 
         if text is not None:
             write(text)
     if not result.ok:
-        tell_unsuccessful(run, result, await history(run))
+        tell_unsuccessful(run, result, await history(run), order.store)
     return OK if result.ok else UNSUCCESSFUL
 
 
@@ -65,12 +65,12 @@ def _plain_output(run: Run[Any], result: RunResult[Any], order: Order) -> Any:
     return loads(codec_for(annotation).encode(result.output, "output"), what="output")
 
 
-def tell_unsuccessful(run: Run[Any], result: RunResult[Any], events: Sequence[Event]) -> None:
+def tell_unsuccessful(run: Run[Any], result: RunResult[Any], events: Sequence[Event], store: str | None) -> None:
     """Print why a run ended without success, with the user's frames: those of the agent, then those of the step that
     failed.
     """
     error = result.error
-    see = f"see: stepwell runs show {ending(run.id)}"
+    see = f"see: {command('runs', 'show', ending(run.id), store=store)}"
     if error is None:
         tell_problem(f"run.{result.status}", f"{run.agent} {_sentence(result)}", [see])
         return
@@ -85,6 +85,11 @@ def _sentence(result: RunResult[Any]) -> str:
     why = f" ({result.reason})" if result.reason else ""
     words = {"timed_out": "was ended: its time is over", "cancelled": "was cancelled", "exhausted": "used up a limit"}
     return words.get(result.status, result.status) + why
+
+
+def last_words(order: Order) -> str:
+    """What a second Ctrl-C ends with."""
+    return f"  {mark(STOPPED)} ended at once; finished steps are kept\n    continue with: {order.continue_with}"
 
 
 def _tell_handed_back(run: Run[Any], order: Order, broken: Broken) -> int:

@@ -30,7 +30,7 @@ async def execute(order: Order, write: Write) -> int:
     from stepwell.runtime import Runtime
 
     progress = Progress(quiet=True) if order.form == "events" else make_progress()
-    with stop_requests() as stop:
+    with stop_requests(endings.last_words(order)) as stop:
         async with Runtime(
             order.target.app, store=order.store, worker=not order.detach, serve="own", on_step=progress.on_step
         ) as runtime:
@@ -46,8 +46,8 @@ async def _see_through(
     runtime: Runtime[Any], order: Order, progress: Progress, write: Write, stop: asyncio.Event
 ) -> int:
     """Start or take up the run, follow it, hand it back when it must be left, and say how it stands."""
-    follower = Follower(progress, write if order.form == "events" else None)
-    run, after = await (_take_up(runtime, order) if order.agent is None else _begin(runtime, order))
+    run, after = await (_take_up(runtime, order, progress) if order.agent is None else _begin(runtime, order))
+    follower = Follower(progress, write if order.form == "events" else None, known=run.seq)
     with progress:
         run, broken = await follower.follow_until(stop, run, after, order.timeout)
         if broken is not None:
@@ -60,14 +60,18 @@ async def _see_through(
 
 
 async def _begin(runtime: Runtime[Any], order: Order) -> tuple[Run[Any], int]:
-    """Start the run; before, mention one that is waiting to be continued."""
+    """Start the run, or find the one of the same key; mention another one that is waiting to be continued."""
     assert order.agent is not None
-    for run in await runtime.runs.list(agent=order.agent.name, ended=False, limit=1):
-        say(f"  {mark(NOTE)} run {short(run.id)} of {run.agent} has not ended ({run.status}, {age(run.created_at)})")
-        say(f"    continue it with: {order.continue_with}")
+    unfinished = await runtime.runs.list(agent=order.agent.name, ended=False, limit=1)
     run = await _start(runtime, order)
-    if run.ended:
-        say(f"  {mark(NOTE)} run {short(run.id)} was started with this key {age(run.created_at)}, and has ended")
+    for other in unfinished:
+        if other.id != run.id:
+            since = f"{other.status}, {age(other.created_at)}"
+            say(f"  {mark(NOTE)} run {short(other.id)} of {other.agent} has not ended ({since})")
+            say(f"    continue it with: {order.continue_with}")
+    if run.ended or run.id in [other.id for other in unfinished]:
+        now = "has ended" if run.ended else "goes on"
+        say(f"  {mark(NOTE)} run {short(run.id)} was started with this key {age(run.created_at)}, and {now}")
     return run, 0
 
 
@@ -76,7 +80,7 @@ async def _start(runtime: Runtime[Any], order: Order) -> Run[Any]:
     return await runtime.start(order.agent.name, order.value, idempotency_key=order.key)
 
 
-async def _take_up(runtime: Runtime[Any], order: Order) -> tuple[Run[Any], int]:
+async def _take_up(runtime: Runtime[Any], order: Order, progress: Progress) -> tuple[Run[Any], int]:
     """The newest unfinished run, ready to be executed here; and the number of its last event until now."""
     run = await _newest_unfinished(runtime, order.target)
     say(f"  {mark(NOTE)} continuing run {short(run.id)} of {run.agent}, started {age(run.created_at)}")
@@ -87,6 +91,7 @@ async def _take_up(runtime: Runtime[Any], order: Order) -> tuple[Run[Any], int]:
         return run, after
     if run.status == RUNNING:
         await _mention_executor(runtime, run)
+    progress.await_claim()
     return await runtime.adopt(run.id), after
 
 
@@ -117,12 +122,13 @@ async def _mention_executor(runtime: Runtime[Any], run: Run[Any]) -> None:
 
 
 class Follower:
-    """Reads a run's events as they come, for progress or for stdout. `held` is the event that set the run aside, if
-    one did.
+    """Reads a run's events as they come, for progress or for stdout; those up to `known` happened before this command.
+    `held` is the event that set the run aside, if one did.
     """
 
-    def __init__(self, progress: Progress, write: Write | None) -> None:
+    def __init__(self, progress: Progress, write: Write | None, *, known: int) -> None:
         self.held: Event | None = None
+        self._known = known
         self._progress = progress
         self._write = write
         self._last = 0
@@ -180,7 +186,7 @@ class Follower:
         if self._write is not None:
             self._write(line(event_record(told)))
         else:
-            self._progress.on_event(told)
+            self._progress.on_event(told, is_past=told.seq <= self._known)
 
 
 def _nowhere(text: str) -> None:

@@ -83,6 +83,9 @@ def tell_problem(code: str, message: str, more: Sequence[str] = ()) -> None:
 
 def tell_usage(error: click.UsageError) -> None:
     """Print what is wrong with a command line, and where its help is."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # its message is the help itself
+        say(error.format_message())
+        return
     hints = [error.hint] if isinstance(error, UsageProblem) and error.hint else []
     if isinstance(error, click.NoSuchOption) and error.option_name[1:2].isdigit():
         hints = ["words that begin with - go behind --, for example: stepwell run TARGET -- -5"]
@@ -97,9 +100,12 @@ def tell_unexpected(error: BaseException, *, with_traceback: bool) -> None:
     if with_traceback:
         _print_traceback(error)
     frames = frame_lines(_user_frames(error))
-    code = "app.error" if frames else "system" if isinstance(error, OSError) else "unexpected"
     hint = [] if with_traceback else ["for the whole story: stepwell --traceback ..."]
-    tell_problem(code, f"{type(error).__name__}: {error}", [*frames, *hint])
+    if isinstance(error, OSError) and error.strerror and not frames:
+        place = f"{_from_here(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+        tell_problem("system", f"{place}{error.strerror}", hint)
+        return
+    tell_problem("app.error" if frames else "unexpected", f"{type(error).__name__}: {error}", [*frames, *hint])
 
 
 def frame_lines(frames: Sequence[str]) -> list[str]:
@@ -147,4 +153,4 @@ def _from_here(file: str) -> str:
 def _lowered(message: str) -> str:
     """A message of the option parser as ours begin: in lower case, without a full stop."""
     message = message.strip().removesuffix(".")
-    return message[:1].lower() + message[1:]
+    return message if message[:2].isupper() else message[:1].lower() + message[1:]

@@ -148,7 +148,11 @@ def _validated(agent: AgentDescription, given: Any, *, has_json: bool) -> Any:
         return adapter.validate_json(dumps(given)) if has_json else adapter.validate_strings(given)
     except ValidationError as error:
         problems = problems_of(error, given, "input")
-    raise InvalidInput("\n".join(map(str, problems)), path=problems[0].path)
+    raise InvalidInput(
+        "\n".join(map(str, problems)),
+        path=problems[0].path,
+        hint=f"agent {agent.name!r} takes {summary(agent.input_schema)}",
+    )
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:

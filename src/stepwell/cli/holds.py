@@ -7,24 +7,24 @@ from typing import Any
 
 import click
 
-from stepwell.cli.terminal import ending, short
+from stepwell.cli.terminal import command, ending, short
 from stepwell.domain.run import DIVERGED, IN_DOUBT
 
 Facts = Mapping[str, Any]
 
 
-def explain(run_id: str, agent: str, facts: Facts, continue_with: str) -> list[str]:
+def explain(run_id: str, agent: str, facts: Facts, continue_with: str, store: str | None = None) -> list[str]:
     """The lines about a hold. `facts` is the data of the run's last `run.held`; `continue_with` is the command that
-    goes on.
+    goes on; `store` is the store that was named on the command line.
     """
     why = str(facts.get("why", ""))
     reasons = _diverged(facts) if why == DIVERGED else _in_doubt(facts) if why == IN_DOUBT else _paused(facts)
-    steps = _next_steps(run_id, why, continue_with)
-    width = max(len(command) for command, _ in steps)
+    steps = _next_steps(run_id, why, continue_with, store)
+    width = max(len(words) for words, _ in steps)
     return [
         f"{click.style(f'held[{why}]', fg='yellow', bold=True)}: run {short(run_id)} of {agent} is set aside",
         *(f"  {reason}" for reason in reasons),
-        *(f"    {command.ljust(width)}  {meaning}".rstrip() for command, meaning in steps),
+        *(f"    {words.ljust(width)}  {meaning}".rstrip() for words, meaning in steps),
     ]
 
 
@@ -49,15 +49,17 @@ def _paused(facts: Facts) -> list[str]:
     return [f"by {facts.get('by', 'somebody')}; to let it go on:"]
 
 
-def _next_steps(run_id: str, why: str, continue_with: str) -> list[tuple[str, str]]:
-    resume = f"stepwell runs resume {ending(run_id)}"
+def _next_steps(run_id: str, why: str, continue_with: str, store: str | None) -> list[tuple[str, str]]:
+    def resume(*words: str) -> str:
+        return command("runs", "resume", ending(run_id), *words, store=store)
+
     if why == DIVERGED:
         return [(continue_with, "")]
     if why == IN_DOUBT:
         return [
-            (f"{resume} --as done RESULT", "it happened, with RESULT"),
-            (f"{resume} --as rerun", "it did not: run it again"),
-            (f"{resume} --as fail", "let it fail"),
+            (resume("--as", "done", "RESULT"), "it happened, with RESULT"),
+            (resume("--as", "rerun"), "it did not: run it again"),
+            (resume("--as", "fail"), "let it fail"),
             (continue_with, "then, to go on"),
         ]
-    return [(resume, ""), (continue_with, "then, to go on")]
+    return [(resume(), ""), (continue_with, "then, to go on")]

@@ -11,7 +11,7 @@ import click
 
 from stepwell.cli.failures import OK
 from stepwell.cli.terminal import DONE, bold, mark, say
-from stepwell.domain.errors import Conflict
+from stepwell.domain.errors import Conflict, InvalidInput
 
 APP: Final = '''\
 """A first agent: three steps, each done once and then remembered."""
@@ -72,10 +72,17 @@ def init(folder: Path) -> int:
             code="init.exists",
             hint='choose an empty folder, or add to its pyproject.toml: [tool.stepwell] app = "FILE.py"',
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in FILES.items():
-        (folder / name).write_text(content, encoding="utf-8")
-        say(f"  {mark(DONE)} {folder / name}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in FILES.items():
+            (folder / name).write_text(content, encoding="utf-8")
+            say(f"  {mark(DONE)} {folder / name}")
+    except OSError as error:
+        raise InvalidInput(
+            f"{error.filename} cannot be written: {error.strerror}",
+            code="init.unwritable",
+            hint="name a folder that this user may write to: stepwell init DIR",
+        ) from error
     say("try it:")
     if folder != Path("."):
         say(f"    {bold(f'cd {shlex.quote(str(folder))}')}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from stepwell.cli.terminal import command
 
 if TYPE_CHECKING:
     from stepwell.runtime import AgentDescription, Target
@@ -33,5 +34,4 @@ class Order:
     @property
     def continue_with(self) -> str:
         """The command that takes up the run of this order."""
-        words = ["stepwell", "run", *([self.typed] if self.typed else []), "--continue"]
-        return shlex.join(words + (["--store", self.store] if self.store else []))
+        return command("run", *([self.typed] if self.typed else []), "--continue", store=self.store)

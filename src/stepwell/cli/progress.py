@@ -42,6 +42,7 @@ class Progress:
         self._log: logging.Handler | None = None
         self._width = _NARROWEST
         self._told: set[tuple[str, str]] = set()
+        self._kept_back: list[StepReport] | None = None
 
     def __enter__(self) -> Self:
         if not self._quiet and not _has_handlers():
@@ -53,12 +54,30 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._claim_told()
         if self._log is not None:
             _logger.removeHandler(self._log)
             _logger.setLevel(logging.NOTSET)
 
+    def await_claim(self) -> None:
+        """Keep step reports back until the journal has told how the run came to this process: they would be ahead of
+        it.
+        """
+        self._kept_back = []
+
+    def _claim_told(self) -> None:
+        kept, self._kept_back = self._kept_back or (), None
+        for report in kept:
+            self._tell_step(report)
+
     def on_step(self, report: StepReport) -> None:
         """What a step does in this process."""
+        if self._kept_back is not None:
+            self._kept_back.append(report)
+        else:
+            self._tell_step(report)
+
+    def _tell_step(self, report: StepReport) -> None:
         label = _label(report.name, report.step)
         match report.status:
             case "done":
@@ -70,10 +89,14 @@ class Progress:
             case "retrying":
                 self._line(RETRYING, label, _retrying(report.retry_in, report.error or ""))
 
-    def on_event(self, told: Event) -> None:
-        """What the run's journal says: the steps of other processes, and what no step report tells."""
+    def on_event(self, told: Event, *, is_past: bool = False) -> None:
+        """What the run's journal says: the steps of other processes, and what no step report tells. What is past was
+        done before, and is remembered.
+        """
         data = told.data
         match told.kind:
+            case event.STEP_COMPLETED if is_past:
+                self._once(told.step or "", REMEMBERED, _label(data["name"], told.step), dim("remembered"))
             case event.STEP_COMPLETED:
                 self._once(told.step or "", DONE, _label(data["name"], told.step), duration(data.get("ms", 0)))
             case event.STEP_FAILED if "retry_at" not in data:
@@ -82,6 +105,8 @@ class Progress:
                 self._told = {(step, kind) for step, kind in self._told if kind != FAILED}
                 delay = (data["available_at"] - event.to_micros(told.at)) / 1_000_000
                 self._line(RETRYING, f"attempt {data['attempt']}", _retrying(delay, _message(data)))
+            case event.RUN_STARTED | event.RUN_RESUMED:
+                self._claim_told()
             case event.RUN_LOST:
                 self._write(f"  {mark(NOTE)} the process that executed it died")
             case event.ARTIFACT_SAVED:
@@ -189,7 +214,7 @@ def _has_handlers() -> bool:
 
 def make_progress() -> Progress:
     """The liveliest progress that stderr can show."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():  # none where the process was started without it
         with suppress(ImportError):  # rich comes with the extra `cli`
             return LiveProgress()
     return Progress()

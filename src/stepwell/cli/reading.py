@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stepwell.app import App
 from stepwell.config import find_store, store_file
-from stepwell.domain.errors import NotFound
+from stepwell.domain.errors import NotFound, StoreUnavailable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stepwell.domain.event import Event
     from stepwell.runtime import Run, Runtime
 
@@ -26,7 +28,7 @@ async def opened(store: str | None) -> AsyncIterator[Runtime[Any]]:
 
     setting = find_store(store)
     file = store_file(setting.value)
-    if file is not None and not file.exists():
+    if file is not None and not is_there(file):
         raise NotFound(
             f"there is no store at {file} ({setting.source})",
             code="store.missing",
@@ -34,6 +36,18 @@ async def opened(store: str | None) -> AsyncIterator[Runtime[Any]]:
         )
     async with Runtime(App("commands"), store=setting.value, worker=False) as runtime:
         yield runtime
+
+
+def is_there(file: Path) -> bool:
+    """Whether the store exists. Raises `StoreUnavailable` (`store.hidden`) when this user may not look."""
+    try:
+        return file.exists()
+    except PermissionError as error:
+        raise StoreUnavailable(
+            f"{file} cannot be looked at: this user may not enter its folder",
+            code="store.hidden",
+            hint="act as the user to whom the store belongs, or name another place with --store",
+        ) from error
 
 
 def tail(run: Run[Any], *, after: int = 0) -> aclosing[AsyncGenerator[Event]]:

@@ -55,6 +55,13 @@ class Program(Commands):
         command: click.Command = getattr(import_module(f"stepwell.cli.{home}"), cmd_name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Carry out the command; that the reader of its output leaves early is no error."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _reader_left()
+
     def main(  # type: ignore[override]  # it always ends the process, in standalone mode or not
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
@@ -71,8 +78,6 @@ class Program(Commands):
         except StepwellError as error:
             tell(error, with_traceback=with_traceback)
             sys.exit(exit_code(error))
-        except BrokenPipeError:
-            sys.exit(_reader_left())
         except Exception as error:  # noqa: BLE001 - the last resort: no raw traceback unless it is asked for
             tell_unexpected(error, with_traceback=with_traceback)
             sys.exit(UNSUCCESSFUL)

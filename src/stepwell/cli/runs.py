@@ -17,6 +17,8 @@ from stepwell.cli.reading import history, opened, tail
 from stepwell.cli.terminal import (
     DONE,
     age,
+    command,
+    cut,
     dim,
     ending,
     mark,
@@ -94,7 +96,7 @@ def show_run(run_id: str, as_json: bool, store: str | None) -> int:
     async def read() -> Story:
         async with opened(store) as runtime:
             run = await runtime.runs.find(run_id)
-            return Story(run, await history(run))
+            return Story(run, await history(run), store)
 
     story = asyncio.run(read())
     if as_json:
@@ -136,7 +138,7 @@ def _show_event(event: Event, *, as_json: bool) -> None:
         return
     clock = event.at.astimezone().strftime("%H:%M:%S.%f")[:-3]
     facts = {name: value for name, value in event.data.items() if name not in _INTERNAL}
-    data = one_line(records.line(facts), 100) if facts else ""
+    data = cut(records.line(facts), 100) if facts else ""
     show(f"{event.seq:>4}  {dim(clock)}  {event.kind:<16} {event.step or '':<8} {dim(data)}".rstrip())
 
 
@@ -152,7 +154,7 @@ def artifact(run_id: str, name: str, file: Path | None, store: str | None) -> in
         async with opened(store) as runtime:
             run = await runtime.runs.find(run_id)
             if not run.ended:
-                _refuse_unfinished(run)
+                _refuse_unfinished(run, store)
                 return None
             found = _choose(run, name, (await run.result()).artifacts)
             return found, await found.bytes()
@@ -165,11 +167,11 @@ def artifact(run_id: str, name: str, file: Path | None, store: str | None) -> in
     return OK
 
 
-def _refuse_unfinished(run: Run[Any]) -> None:
+def _refuse_unfinished(run: Run[Any], store: str | None) -> None:
     tell_problem(
         "run.not_ended",
         f"run {short(run.id)} has not ended ({run.status}); its artifacts can be read when it has",
-        [f"see: stepwell runs show {ending(run.id)}"],
+        [f"see: {command('runs', 'show', ending(run.id), store=store)}"],
     )
 
 
@@ -223,7 +225,7 @@ def resume(run_id: str, result: str | None, verdict: Verdict | None, store: str 
 
     run = asyncio.run(settle())
     say(f"{mark(DONE)} run {short(run.id)} of {run.agent} is {run.status} again")
-    say("  a worker takes it up, or: stepwell run TARGET --continue")
+    say(f"  a worker takes it up, or: {command('run', 'TARGET', '--continue', store=store)}")
     return OK
 
 

@@ -16,6 +16,7 @@ from stepwell.cli.terminal import (
     RETRYING,
     age,
     bold,
+    command,
     dim,
     duration,
     ending,
@@ -44,11 +45,12 @@ def step_frames(events: Sequence[Event], step: str | None) -> Sequence[str]:
 
 
 class Story:
-    """A run and its events, read together."""
+    """A run and its events, read together; `store` is the store that was named on the command line."""
 
-    def __init__(self, run: Run[Any], events: Sequence[Event]) -> None:
+    def __init__(self, run: Run[Any], events: Sequence[Event], store: str | None = None) -> None:
         self._run = run
         self._events = events
+        self._store = store
 
     # ------------------------------------------------------------ as JSON
 
@@ -84,7 +86,8 @@ class Story:
         hold = self._hold()
         if hold is not None:
             yield ""
-            yield from explain(self._run.id, self._run.agent, hold.data, "stepwell run TARGET --continue")
+            go_on = command("run", "TARGET", "--continue", store=self._store)
+            yield from explain(self._run.id, self._run.agent, hold.data, go_on, self._store)
 
     def _header(self) -> list[tuple[str, str]]:
         run = self._run
@@ -151,9 +154,10 @@ class Story:
         kept = {told.data["name"]: told.data for told in self._events if told.kind == event.ARTIFACT_SAVED}
         if kept:
             yield from ("", bold("artifacts"))
-            command = f"stepwell runs artifact {ending(self._run.id)}"
-            shown = [(f"  {name}", f"{size(data['size']):>9}  {command} {name}") for name, data in kept.items()]
-            yield from fields(shown)
+            yield from fields([(f"  {name}", self._artifact(name, data["size"])) for name, data in kept.items()])
+
+    def _artifact(self, name: str, count: int) -> str:
+        return f"{size(count):>9}  {command('runs', 'artifact', ending(self._run.id), name, store=self._store)}"
 
     def _end_lines(self) -> Iterator[str]:
         end = self._last(*event.ENDS)

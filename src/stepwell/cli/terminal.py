@@ -5,6 +5,7 @@ the format.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -53,15 +54,15 @@ def show(text: str = "") -> None:
     click.echo(text, color=_wants_colour(sys.stdout))
 
 
-def _wants_colour(stream: IO[Any]) -> bool:
-    return not os.environ.get("NO_COLOR") and stream.isatty()
+def _wants_colour(stream: IO[Any] | None) -> bool:  # none where the process was started without it
+    return stream is not None and not os.environ.get("NO_COLOR") and stream.isatty()
 
 
 def mark(kind: str) -> str:
     """The sign of a kind of line, in its colour; in ASCII where stderr cannot show more."""
     sign, plain, colour = _MARKS[kind]
     try:
-        sign.encode(sys.stderr.encoding or "ascii")
+        sign.encode((sys.stderr and sys.stderr.encoding) or "ascii")
     except UnicodeEncodeError:
         sign = plain
     return click.style(sign, fg=colour)
@@ -93,6 +94,11 @@ def short(run_id: str) -> str:
 def ending(run_id: str) -> str:
     """The ending of an id, ready to be typed."""
     return run_id[-_SHORT_ID:]
+
+
+def command(*words: str, store: str | None) -> str:
+    """A `stepwell` command, ready to be typed, that looks at the store which this one was told to look at."""
+    return shlex.join(("stepwell", *words, *(("--store", store) if store else ())))
 
 
 def duration(milliseconds: float) -> str:
@@ -135,8 +141,12 @@ def size(count: int) -> str:
 
 def one_line(text: str, room: int = 60) -> str:
     """Text on one line, cut with `…` where it is longer than the room."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= room else flat[: room - 1] + "…"
+    return cut(" ".join(text.split()), room)
+
+
+def cut(text: str, room: int) -> str:
+    """Text as it is, its end replaced with `…` where it is longer than the room."""
+    return text if len(text) <= room else text[: room - 1] + "…"
 
 
 # ---------------------------------------------------------------- shapes

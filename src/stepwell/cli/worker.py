@@ -40,7 +40,7 @@ async def _work(app: App[Any], capacity: int, store: str | None) -> int:
     from stepwell.runtime import Runtime
 
     setting = find_store(store)
-    with stop_requests() as stop:
+    with stop_requests("ended at once; others, or a restart, take up what it executed") as stop:
         async with Runtime(app, store=setting.value, capacity=capacity):
             say(f"working on {', '.join(app.agents) or 'nothing'}; capacity {capacity}; store {setting.value}")
             await stop.wait()

@@ -347,7 +347,9 @@ def resume(life: Lifecycle, *, by: str, drafts: tuple[Draft, ...], verdict: str 
         raise Conflict(
             f"the run is held as {life.hold}" + ("" if verdict else " and needs a verdict"),
             code="run.verdict",
-            hint="a verdict (done, rerun or fail) settles a step that is in doubt, and nothing else",
+            hint="give no verdict: it settles a step that is in doubt, and nothing else"
+            if verdict
+            else "find out whether the step had its effect, then say so: --as done RESULT, --as rerun or --as fail",
         )
     available_at = life.available_at if life.status == WAITING else min(life.available_at, now)
     data = {"by": by} | ({"verdict": verdict} if verdict else {})
@@ -358,4 +360,4 @@ def resume(life: Lifecycle, *, by: str, drafts: tuple[Draft, ...], verdict: str 
 
 def _refuse_ended(life: Lifecycle) -> None:
     if life.status in ENDED:
-        raise RunEnded(f"the run has ended ({life.status}) and stays as it is", hint="retry or fork it as a new run")
+        raise RunEnded(f"the run has ended ({life.status}) and stays as it is", hint="start a new run")

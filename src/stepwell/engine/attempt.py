@@ -292,7 +292,7 @@ class Attempt:
         """
         if self.stop is not None and (of_try is None or not isinstance(self.stop, Held)):
             raise AttemptStopped
-        writing: Any = self.store.commit(self.lease, self._next(drafts, of_try))
+        writing: Any = self._write(drafts, of_try)
         if apart:
             writing = asyncio.ensure_future(writing)
             writing.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -303,6 +303,12 @@ class Attempt:
             raise self.end(LOST) from None
         except Exception as error:  # whatever a store raises, nobody knows whether it has written
             raise self._unwritable(error) from error
+
+    async def _write(self, drafts: tuple[Draft, ...], of_try: str | None) -> None:
+        """Number the write and ask for it in one go: a later number that the store sees first would make it take this
+        one for written.
+        """
+        await self.store.commit(self.lease, self._next(drafts, of_try))
 
     def _unwritable(self, error: Exception) -> AttemptStopped:
         _log.error("run %s: the attempt stops, its store does not answer: %s", self.lease.run_id, error)

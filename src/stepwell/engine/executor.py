@@ -157,6 +157,12 @@ class Executor:
         """What an exception of the agent means: another attempt by its retry policy, or the end."""
         if isinstance(error, asyncio.CancelledError) and self._leaving():
             return HandedBack()
+        try:
+            return self._by_policy(attempt, runnable, error)
+        except Exception as wrong:  # noqa: BLE001 - a policy that cannot be applied must not run the agent for ever
+            return Failed(describe_error(wrong, code="agent.error"))
+
+    def _by_policy(self, attempt: Attempt, runnable: Runnable, error: BaseException) -> Outcome:
         info = describe_error(error, code="agent.error", together=attempt.failed_together)
         retry = runnable.retry
         if retry is None or not _worth_retrying(error) or not retry.covers(error):

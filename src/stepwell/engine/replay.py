@@ -36,19 +36,20 @@ class Call(NamedTuple):
 
 
 class Record:
-    """What the journal holds of one call. `data` is the text of its newest event, `seq` that event's number.
+    """What the journal holds of one call. `data` is the text of its newest event, `seq` and `at` its number and time.
 
     `completed` and `failed` are final; else `tries` have failed, the next is due at `retry_at`, and `intended` says
     that one began under a policy that must know. `soft` records were made on the way to an error that ended an
     attempt: recalled where they fit, else passed over.
     """
 
-    __slots__ = ("completed", "data", "failed", "intended", "kind", "retry_at", "seq", "soft", "tries")
+    __slots__ = ("at", "completed", "data", "failed", "intended", "kind", "retry_at", "seq", "soft", "tries")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.data = "{}"
         self.seq = 0
+        self.at = 0
         self.completed = False
         self.failed = False
         self.intended = False
@@ -59,6 +60,10 @@ class Record:
     @property
     def final(self) -> bool:
         return self.completed or self.failed
+
+    @property
+    def in_doubt(self) -> bool:
+        return self.intended and not self.final
 
     def facts(self) -> dict[str, Any]:
         """The newest event's data."""
@@ -132,6 +137,7 @@ class Replay:
             record = self._records[step] = Record(_kind_of_call(entry.kind))
         record.data = entry.data
         record.seq = entry.seq
+        record.at = entry.at
         record.soft = False
         match entry.kind:
             case event.STEP_INTENDED:
@@ -190,7 +196,7 @@ class Replay:
         if record is not None and (difference := _difference(record, call)) is not None:
             if call.step in self._asked_keys:
                 raise _key_used_twice(call, *difference)
-            if not record.soft or record.intended:
+            if not record.soft or record.in_doubt:
                 raise Diverged(call.step, *difference)
             del self._records[call.step]
             record = None
@@ -218,7 +224,7 @@ class Replay:
         found = f"{verb} ({_branches_text(count)})"
         record = self._records.get(place)
         if record is not None:
-            if not record.soft or record.intended:
+            if not record.soft or record.in_doubt:
                 raise Diverged(place, _shown(record), found)
             del self._records[place]
         known = self._branches.get(place, 0)

@@ -28,6 +28,10 @@ async def resume(
     "rerun" lets the step run again, "fail" records its failure. Raises `Conflict` when the run is not held, needs a
     verdict, or changed meanwhile, and `InvalidInput` for a result that is not data.
     """
+    if verdict not in (None, "done", "rerun", "fail"):
+        raise InvalidInput(
+            f"verdict {verdict!r:.80} is none of done, rerun and fail", code="input.verdict", hint="nothing was changed"
+        )
     drafts: tuple[Draft, ...] = ()
     if run.life.hold == IN_DOUBT and verdict is not None:
         drafts = (_settlement(await _doubt(store, run.id), verdict, result, clock.now()),)

@@ -132,7 +132,7 @@ class StepRunner:
             if found:
                 return value
         elif record.retry_at is not None:
-            await self._wait_until(step, record.retry_at)
+            await self._wait_for(record.retry_at, longest=record.retry_at - record.at)
         return await self._try(step)
 
     async def _remembered(self, step: Step, record: Record) -> Any:
@@ -165,10 +165,10 @@ class StepRunner:
                 self._attempt.end_try()
             if found:
                 return value
-            await self._wait_until(step, value)
+            await self._attempt.clock.sleep(value)
 
     async def _try_once(self, step: Step) -> tuple[bool, Any]:
-        """One try, recorded: (True, result), or (False, when to try again)."""
+        """One try, recorded: (True, result), or (False, seconds until the next)."""
         task = asyncio.current_task()
         before = _cancels(task)
         began = time.perf_counter()
@@ -245,8 +245,8 @@ class StepRunner:
         raise error
 
     async def _after_error(self, step: Step, error: BaseException) -> tuple[bool, Any]:
-        """Decide what an error means: (True, result) when the effect turned out to have happened, (False, when) to try
-        again then.
+        """Decide what an error means: (True, result) when the effect turned out to have happened, (False, seconds) to
+        try again after that time.
         """
         info = describe_error(error, code="step.timeout" if isinstance(error, StepTimeout) else "step.error")
         if step.policy.must_know and not isinstance(error, NotExecuted):
@@ -254,7 +254,10 @@ class StepRunner:
             if found:
                 return True, value
         step.tries += 1
-        delay = _next_delay(step, error, self._attempt.record.id)
+        try:
+            delay = _next_delay(step, error, self._attempt.record.id)
+        except Exception as wrong:  # noqa: BLE001 - a policy that cannot be applied: its error is the step's
+            delay, info = None, describe_error(wrong, code="step.error")
         if delay is None:
             await self._note_failure(step, info, None)
             self._report(step, "failed", error=info.message)
@@ -262,7 +265,7 @@ class StepRunner:
         retry_at = self._attempt.clock.now() + round(delay * 1_000_000)
         await self._note_failure(step, info, retry_at)
         self._report(step, "retrying", error=info.message, retry_in=delay)
-        return False, retry_at
+        return False, delay
 
     async def _note_failure(self, step: Step, error: ErrorInfo, retry_at: int | None) -> None:
         later = "" if retry_at is None else f',"retry_at":{retry_at}'
@@ -270,13 +273,11 @@ class StepRunner:
         await self._commit(step, Draft(event.STEP_FAILED, data, step.call.step))
         _noted()
 
-    async def _wait_until(self, step: Step, at: int) -> None:
-        """Wait for the next try; a clock that was set back does not make it longer than the policy's longest delay."""
-        delay = (at - self._attempt.clock.now()) / 1_000_000
-        if step.policy.retry is not None:
-            delay = min(delay, max(seconds(step.policy.retry.max_delay), seconds(step.policy.retry.first_delay)))
+    async def _wait_for(self, at: int, *, longest: int) -> None:
+        """Wait for the next try; a clock that was set back does not make it longer than was decided at the failure."""
+        delay = min(at - self._attempt.clock.now(), longest)
         if delay > 0:
-            await self._attempt.clock.sleep(delay)
+            await self._attempt.clock.sleep(delay / 1_000_000)
 
     async def _settle(self, step: Step, why: str) -> tuple[bool, Any]:
         """Settle a doubt by the declared policy: (True, result) if the effect happened, (False, None) if it did not."""

@@ -60,15 +60,15 @@ class Submitter:
             _submitted()
             return result
         try:
-            result = await self._store.submit(submission._replace(start_on=slot))
+            result = await self._store.submit(submission._replace(start_on=slot.worker))
         except BaseException:  # also when the caller is cancelled: the slot must not stay reserved
-            worker.withdraw_slot()
+            worker.withdraw_slot(slot)
             raise
         _submitted()
         if result.lease is None:
-            worker.withdraw_slot()
+            worker.withdraw_slot(slot)
         else:
-            worker.accept(Claim(result.run, result.lease, []), text)
+            worker.accept(slot, Claim(result.run, result.lease, []), text)
         return result
 
     async def _submission(self, runnable: Runnable, text: str, options: Options) -> Submission:

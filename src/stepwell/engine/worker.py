@@ -45,6 +45,14 @@ _AFTER_STORE_ERROR: Final = 1.0
 _LAST_COMMIT: Final = 2**31
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Slot:
+    """Room for `count` runs of this worker for which the store is being asked. Each is one of its kind."""
+
+    worker: str
+    count: int = 1
+
+
 @dataclass(slots=True, eq=False)
 class _Holding:
     """A run in this worker's hands: its attempt and the task that executes it.
@@ -82,11 +90,11 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._own: set[str] | None = set() if only_own else None
         self._held: dict[str, _Holding] = {}
-        self._reserved = 0
+        self._asked: set[Slot] = set()
         self._more = False
         self._refill: asyncio.TimerHandle | None = None
         self._draining = False
-        self._unknown: set[str] = set()
+        self._unknown: dict[tuple[str, int], frozenset[Slot]] = {}
         self._errands: set[asyncio.Task[None]] = set()
         self._context = contextvars.copy_context()
         self._idle = asyncio.Event()
@@ -156,26 +164,30 @@ class Worker:
 
     @property
     def _free(self) -> int:
-        return self._capacity - len(self._held) - self._reserved
+        return self._capacity - len(self._held) - sum(slot.count for slot in self._asked)
 
-    def offer_slot(self) -> str | None:
-        """Reserve a free slot for a submission, and give the id to start it on.
+    def offer_slot(self) -> Slot | None:
+        """Reserve a free slot for a submission.
 
         Must be followed by `accept` or `withdraw_slot`.
         """
         if self._draining or self._free < 1 or not self._heart.certain():
             return None
-        self._reserved += 1
-        return self.id
+        return self._reserve(1)
 
-    def withdraw_slot(self) -> None:
+    def _reserve(self, count: int) -> Slot:
+        slot = Slot(self.id, count)
+        self._asked.add(slot)
+        return slot
+
+    def withdraw_slot(self, slot: Slot) -> None:
         """The reserved slot is not needed."""
-        self._reserved -= 1
+        self._asked.discard(slot)
         self._wake()
 
-    def accept(self, claim: Claim, input_text: str | None) -> None:
+    def accept(self, slot: Slot, claim: Claim, input_text: str | None) -> None:
         """Execute a run that was started in a reserved slot; hand it back if the worker is leaving by now."""
-        self._reserved -= 1
+        self._asked.discard(slot)
         if self._draining:
             self._write_later(claim.lease, HandedBack())
         else:
@@ -216,11 +228,11 @@ class Worker:
             self._more = bool(self._held)  # the hint may be about one that we are about to let go
             return FULL_POLL
         limit = self._free
-        self._reserved += limit
+        slot = self._reserve(limit)
         try:
             claims = await self._store.claim(ClaimRequest(self.id, limit, tuple(self._runnables), own))
         finally:
-            self._reserved -= limit
+            self._asked.discard(slot)
         for claim in claims.taken:
             self._launch(claim, None)
         self._more = len(claims.taken) == limit or (own is not None and bool(self._held))
@@ -308,11 +320,18 @@ class Worker:
                 self._stop(holding, LOST)
             elif attempt.seconds_left() < 0:
                 self._stop(holding, TimedOut(RUN_TIMEOUT))
-        unknown = {run_id for run_id in reply.held if run_id not in self._held}
-        if not self._reserved:  # seen twice, and with no claim under way: nobody here will ever execute it
-            for run_id in unknown & self._unknown:
-                self._write_later(Lease(run_id, reply.held[run_id][0], self.id), HandedBack())
-        self._unknown = unknown
+        self._hand_back({(run_id, fence) for run_id, (fence, _) in reply.held.items() if run_id not in self._held})
+
+    def _hand_back(self, unknown: set[tuple[str, int]]) -> None:
+        """Seen twice, and all that was being asked for at the first time has been answered since: nobody here will ever
+        execute it.
+        """
+        asked = frozenset(self._asked)
+        seen = {one: self._unknown.get(one, asked) for one in unknown}
+        for run_id, fence in seen.keys() & self._unknown.keys():
+            if not seen[run_id, fence] & asked:
+                self._write_later(Lease(run_id, fence, self.id), HandedBack())
+        self._unknown = seen
 
     # ------------------------------------------------------------ stopping attempts
 

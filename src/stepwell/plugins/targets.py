@@ -166,8 +166,9 @@ def _with_agent(app: App[Any], name: str | None, origin: str) -> Target:
 
 def _missing(path: Path) -> NotFound:
     folder = path.parent
-    siblings = [file.name for file in folder.iterdir() if file.suffix == ".py"] if folder.is_dir() else []
-    return NotFound(f"there is no file {path}", code="target.missing", hint=_near(path.name, siblings))
+    siblings = sorted(file.name for file in folder.iterdir() if file.suffix == ".py") if folder.is_dir() else []
+    there = f"there are: {', '.join(siblings)}" if 0 < len(siblings) <= _LISTED else "to begin one: stepwell init DIR"
+    return NotFound(f"there is no file {path}", code="target.missing", hint=_near(path.name, siblings) or there)
 
 
 def _near(name: str, known: Iterable[str]) -> str | None:

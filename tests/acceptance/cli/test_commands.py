@@ -266,7 +266,7 @@ def test_a_reader_that_leaves_early_is_no_error(reports: Project) -> None:
     assert process.stdout is not None
     process.stdout.close()
     _, err = process.communicate()
-    assert err == b""
+    assert (process.returncode, err) == (0, b"")
 
 
 # ---------------------------------------------------------------- doctor, migrate, init

@@ -317,7 +317,10 @@ def test_a_second_ctrl_c_ends_at_once_even_when_the_agent_blocks_everything(proj
     command.signal(signal.SIGINT)
     command.reaches(lambda: _pending_signals(command.process.pid) == 0)
     command.signal(signal.SIGINT)
-    assert command.ends().code == 130
+    done = command.ends()
+    assert done.code == 130
+    assert done.err.endswith("ended at once; finished steps are kept\n    continue with: stepwell run busy.py --continue\n")
+    assert "\x1b" not in done.err
 
 
 def _pending_signals(pid: int) -> int:
@@ -387,8 +390,22 @@ def test_the_same_key_gives_the_same_run(hello: Project) -> None:
     first = hello.stepwell("run", "hello.py", "Ada", "--key", "k1")
     second = hello.stepwell("run", "hello.py", "Ada", "--key", "k1")
     assert (second.code, second.out) == (0, first.out)
-    assert "was started with this key" in second.err
+    assert re.search(r"was started with this key .* and has ended", second.err)
+    assert progress(second.err) == ["  ↺ greet     remembered", "  ↺ think     remembered", "  ↺ shout     remembered"]
     assert hello.read("effects.txt").count("greet") == 1
+
+
+def test_the_same_key_goes_on_with_the_run_that_was_killed(waiting: Project) -> None:
+    command = waiting.start("run", "hello.py", "Ada", "--key", "k1")
+    command.reaches(lambda: "think" in waiting.read("effects.txt"))
+    command.signal(signal.SIGKILL)
+    command.ends()
+    waiting.write("go", "")
+    done = waiting.stepwell("run", "hello.py", "Ada", "--key", "k1")
+    assert (done.code, done.out) == (0, "HELLO, ADA!\n")
+    assert re.search(r"was started with this key .* and goes on", done.err)
+    assert "has not ended" not in done.err
+    assert progress(done.err) == ["  ↺ greet     remembered", "  ✓ think", "  ✓ shout"]
 
 
 # ---------------------------------------------------------------- holds

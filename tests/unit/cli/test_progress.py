@@ -137,3 +137,39 @@ def test_on_a_terminal_steps_under_way_are_shown_below(monkeypatch: pytest.Monke
     assert len(shown) == 7
     assert "step1" in shown[0]
     assert shown[-1].strip() == "and 2 more"
+
+
+def test_steps_of_a_continued_run_are_told_behind_the_way_in_which_it_came_here(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = Progress()
+    progress.await_claim()
+    progress.on_step(report("remembered"))
+    assert told(capsys) == []
+    progress.on_event(event("run.lost", attempt=1, worker="wrk_x", losses=1))
+    progress.on_event(event("run.started", attempt=2, fence=2, worker="wrk_y"))
+    progress.on_step(report("remembered", "0/2", "think"))
+    assert told(capsys) == [
+        "  • the process that executed it died",
+        "  ↺ greet     remembered",
+        "  ↺ think     remembered",
+    ]
+
+
+def test_steps_that_were_kept_back_are_told_at_the_latest_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress() as progress:
+        progress.await_claim()
+        progress.on_step(report("remembered"))
+    assert told(capsys) == ["  ↺ greet     remembered"]
+
+
+def test_a_step_that_was_done_before_is_remembered(capsys: pytest.CaptureFixture[str]) -> None:
+    Progress().on_event(event("step.completed", "0/1", name="greet", ms=1.0), is_past=True)
+    assert told(capsys) == ["  ↺ greet     remembered"]
+
+
+def test_a_process_without_stderr_has_plain_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    progress = make_progress()
+    assert type(progress) is Progress
+    progress.on_step(report("done", ms=1.0))

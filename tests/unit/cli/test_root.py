@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from stepwell.cli.commands import Duration
-from stepwell.cli.failures import exit_code
+from stepwell.cli.failures import exit_code, tell_unexpected
 from stepwell.cli.root import stepwell
 from stepwell.domain import errors
 
@@ -128,6 +128,23 @@ def test_wrong_usage_ends_with_2_and_points_to_the_help(words: tuple[str, ...]) 
     assert "Traceback" not in result.stderr
 
 
+def test_a_missing_target_is_named_as_the_help_names_it() -> None:
+    assert invoke("run").stderr.startswith("error[usage]: TARGET is missing\n")
+
+
+@pytest.mark.parametrize("words", [(), ("runs",), ("agents",)], ids=str)
+def test_a_group_alone_shows_its_help_and_no_error(words: tuple[str, ...]) -> None:
+    result = invoke(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: stepwell")
+    assert "error[" not in result.stderr
+
+
+def test_a_refusal_of_the_system_names_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_unexpected(PermissionError(13, "Permission denied", "out/report.md"), with_traceback=False)
+    assert capsys.readouterr().err.startswith("error[system]: out/report.md: Permission denied\n")
+
+
 def test_words_that_begin_with_a_dash_are_explained() -> None:
     assert "behind --" in invoke("run", "a.py", "-5").stderr
 
@@ -217,6 +234,26 @@ def test_init_overwrites_nothing_and_writes_nothing_then(name: str) -> None:
     assert result.stderr.startswith(f"error[init.exists]: shop/{name} is already there\n")
     assert [path.name for path in Path("shop").iterdir()] == [name]
     assert Path("shop", name).read_text() == "mine"
+
+
+def test_init_says_so_where_it_may_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    result = invoke("init", "shop")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error[init.unwritable]: shop cannot be written: Permission denied\n")
+
+
+def test_a_store_in_a_folder_of_somebody_else_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    result = invoke("runs", "list", "--store", "sqlite:////srv/other/stepwell.db")
+    assert result.exit_code == 5
+    assert result.stderr.startswith("error[store.hidden]: /srv/other/stepwell.db cannot be looked at")
 
 
 # ---------------------------------------------------------------- agents, check

@@ -158,6 +158,13 @@ def test_a_paused_run_says_who_and_how_to_go_on() -> None:
     assert "    stepwell runs resume mnpqrs" in told
 
 
+def test_what_to_type_names_the_store_that_was_named() -> None:
+    lines = explain("run_0123456789abcdefghjkmnpqrs", "hello", {"why": "in_doubt"}, "go on", "sqlite:///x.db")
+    resuming = [line for line in lines if "runs resume" in line]
+    assert len(resuming) == 3
+    assert all("--store sqlite:///x.db" in line for line in resuming)
+
+
 def test_every_hold_fits_on_a_terminal() -> None:
     for why in ("diverged", "in_doubt", "paused"):
         assert [line for line in held(why).splitlines() if len(line) > 80] == []

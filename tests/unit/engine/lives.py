@@ -12,20 +12,22 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from stepwell.agents.function import FunctionRunnable
 from stepwell.app import Agent, App, FunctionAgent
 from stepwell.domain import event
+from stepwell.domain.errors import LeaseLost
 from stepwell.domain.event import Entry
-from stepwell.domain.run import RunRecord
+from stepwell.domain.outcome import Commit
+from stepwell.domain.run import Lease, RunRecord
 from stepwell.engine.attempt import AttemptStopped
 from stepwell.engine.report import Observer, StepReport
 from stepwell.engine.submission import Options, Submitter
 from stepwell.engine.worker import LEASE_SECONDS, Worker
 from stepwell.ports import crash_point
-from stepwell.ports.clock import Clock
-from stepwell.ports.store import Store
+from stepwell.ports.clock import Clock, Entropy
+from stepwell.ports.store import Committed, Store
 from stepwell.ports.system_clock import SystemClock
 from stepwell.stores.memory.store import MemoryStore
 
@@ -76,9 +78,9 @@ class ProcessStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def commit(self, lease: Any, write: Any) -> Any:
+    async def commit(self, lease: Lease, write: Commit) -> Committed:
         self._process.at("commit.before")
-        answer = await self._store.commit(lease, write)
+        answer: Committed = await self._store.commit(lease, write)
         self._process.at("commit.after")
         return answer
 
@@ -86,6 +88,53 @@ class ProcessStore:
         if self._process.died.is_set():
             await asyncio.get_running_loop().create_future()
         return await self._store.claim(request)
+
+
+class GroupCommits:
+    """A store that writes as one with a writer thread does: calls gather and go together a little later, answers come
+    later still. A call that is cancelled before it goes never goes.
+    """
+
+    def __init__(self, store: Store, seed: int) -> None:
+        self._store = store
+        self._random = random.Random(seed)
+        self._gathered: list[tuple[asyncio.Future[Committed], Lease, Commit]] = []
+        self._flushes: set[asyncio.Task[None]] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, lease: Lease, write: Commit) -> Committed:
+        answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self._gathered.append((answer, lease, write))
+        if len(self._gathered) == 1:
+            flush = asyncio.create_task(self._flush())
+            self._flushes.add(flush)
+            flush.add_done_callback(self._flushes.discard)
+        return await answer
+
+    async def _flush(self) -> None:
+        await self._some_turns()
+        batch, self._gathered = self._gathered, []
+        answers: list[tuple[asyncio.Future[Committed], Committed | Exception]] = []
+        for future, lease, write in batch:
+            if not future.cancelled():
+                try:
+                    answers.append((future, await self._store.commit(lease, write)))
+                except LeaseLost as error:
+                    answers.append((future, error))
+        await self._some_turns()
+        for future, answer in answers:
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    async def _some_turns(self) -> None:
+        for _ in range(self._random.randrange(4)):
+            await asyncio.sleep(0)
 
 
 class Lives:
@@ -100,23 +149,27 @@ class Lives:
         capacity: int = 16,
         lease_seconds: float = LEASE_SECONDS,
         observer: Observer | None = None,
+        entropy: Entropy | None = None,
+        group_commits: int | None = None,
     ) -> None:
         self.app = app
         self.deps = deps
         self.clock: Clock = clock or SystemClock()
         self.store: Store = MemoryStore(self.clock)
+        if group_commits is not None:
+            self.store = cast("Store", GroupCommits(self.store, group_commits))
         self.reports: list[StepReport] = []
         self._capacity = capacity
         self._lease_seconds = lease_seconds
         self._observer = observer or self.reports.append
-        self._entropy = random.Random(0).randbytes
+        self.entropy: Entropy = entropy or random.Random(0).randbytes
 
     # ------------------------------------------------------------ runs
 
     async def submit(self, agent: Agent[Any, Any] | None = None, value: Any = None, **options: Any) -> str:
         """Submit a run of the agent (default: the app's first), and give its id."""
         runnable = self.runnables(self.app)[agent.name if agent else next(iter(self.app.agents))]
-        submitter = Submitter(self.store, clock=self.clock, entropy=self._entropy, worker=None)
+        submitter = Submitter(self.store, clock=self.clock, entropy=self.entropy, worker=None)
         return (await submitter.submit(runnable, value, Options(**options))).run.id
 
     async def record(self, run_id: str) -> RunRecord:
@@ -169,7 +222,7 @@ class Lives:
             self.store if store is None else store,
             self.runnables(app or self.app),
             clock=self.clock,
-            entropy=self._entropy,
+            entropy=self.entropy,
             deps=lambda _: self.deps,
             observer=self._observer,
             **options,

@@ -454,13 +454,14 @@ class TestAfterFailures:
         [
             lambda ctx: ctx.step(add, 1, 1),
             lambda ctx: ctx.step(add, 1, 1, key="k"),
+            lambda ctx: ctx.step(add, 1, 1, in_doubt="fail"),
             lambda ctx: ctx.gather(ctx.step(add, 1, 1), ctx.step(add, 2, 2)),
             lambda ctx: ctx.map(double, [1, 2, 3], key=str),
             lambda ctx: ctx.emit("sorry"),
             lambda ctx: ctx.artifact("sorry.txt", "sorry"),
             _now,
         ],
-        ids=["step", "keyed step", "gather", "keyed map", "emit", "artifact", "now"],
+        ids=["step", "keyed step", "step that must know", "gather", "keyed map", "emit", "artifact", "now"],
     )
     @pytest.mark.parametrize("key", [None, "key"])
     async def test_a_clean_up_is_passed_over_when_the_next_attempt_goes_another_way(

@@ -21,7 +21,7 @@ EFFORT = settings(max_examples=60)
 async def live_through(segments: list[Program], deaths: list[int], seed: int) -> tuple[Lives, World, str, int]:
     """Run a program to its end, with the deaths on the way."""
     world = World(seed)
-    lives = Lives(app_of(segments, world))
+    lives = Lives(app_of(segments, world), group_commits=seed)
     run = await lives.submit()
     died = 0
     for passing in deaths:
@@ -83,7 +83,7 @@ async def test_a_replay_in_another_order_of_events_gives_the_same_results(
     segments: list[Program], first: int, second: int
 ) -> None:
     world = World(first)
-    lives = Lives(app_of(segments, world))
+    lives = Lives(app_of(segments, world), group_commits=first)
     run = await lives.submit()
     await lives.live(run, crash=Crash("executor.after_agent"))
     effects = dict(world.effects)
@@ -104,7 +104,7 @@ async def test_a_changed_program_is_held_before_it_repeats_anything_and_the_old_
     segments: list[Program], passing: int, seed: int, how: str, data: st.DataObject
 ) -> None:
     world = World(seed)
-    lives = Lives(app_of(segments, world))
+    lives = Lives(app_of(segments, world), group_commits=seed)
     run = await lives.submit()
     await lives.live(run, crash=Crash("commit.after", passing=passing))
     done = await positioned_labels(lives, run)

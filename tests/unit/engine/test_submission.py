@@ -61,7 +61,7 @@ class TestIdempotency:
     async def test_one_key_makes_one_run(self, lives: Lives) -> None:
         first = await lives.submit(value=[1, 2], idempotency_key="a")
         assert await lives.submit(value=[1, 2], idempotency_key="a") == first
-        assert await lives.submit(value=(1, 2), idempotency_key="b") != first
+        assert await lives.submit(value=[1, 2], idempotency_key="b") != first
 
     async def test_equal_inputs_are_equal_however_they_are_written(self, lives: Lives) -> None:
         other = App("other")
@@ -155,8 +155,7 @@ async def test_entropy_and_clock_decide_the_id() -> None:
         lives = Lives(app, clock=ManualClock())
         ids.add(await lives.submit(value=[]))
     assert len(ids) == 1
-    lives = Lives(app, clock=ManualClock())
-    lives._entropy = os.urandom
+    lives = Lives(app, clock=ManualClock(), entropy=os.urandom)
     assert await lives.submit(value=[]) not in ids
 
 

@@ -187,7 +187,7 @@ class TestOrder:
 
 class TestFastPath:
     def submitter(self, lives: Lives, worker: Worker) -> Submitter:
-        return Submitter(lives.store, clock=lives.clock, entropy=lives._entropy, worker=worker)
+        return Submitter(lives.store, clock=lives.clock, entropy=lives.entropy, worker=worker)
 
     async def submit(self, lives: Lives, worker: Worker, value: Any, **options: Any) -> Any:
         runnable = lives.runnables(lives.app)["agent"]
@@ -224,11 +224,13 @@ class TestFastPath:
         async with lives.working() as worker:
             submitted = await self.submit(lives, worker, "a", **options)
             assert submitted.lease is None
-            assert worker.offer_slot() == worker.id
+            slot = worker.offer_slot()
+            assert slot is not None and slot.worker == worker.id
             assert worker.offer_slot() is None
-            worker.withdraw_slot()
-            assert worker.offer_slot() == worker.id
-            worker.withdraw_slot()
+            worker.withdraw_slot(slot)
+            again = worker.offer_slot()
+            assert again is not None
+            worker.withdraw_slot(again)
 
     async def test_a_submission_that_fails_gives_the_slot_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
         gate = Gate()
@@ -241,8 +243,9 @@ class TestFastPath:
             monkeypatch.setattr(lives.store, "submit", away)
             with pytest.raises(StoreUnavailable):
                 await self.submit(lives, worker, "a")
-            assert worker.offer_slot() == worker.id
-            worker.withdraw_slot()
+            slot = worker.offer_slot()
+            assert slot is not None
+            worker.withdraw_slot(slot)
 
     async def test_a_worker_that_is_leaving_offers_no_slot_and_hands_back_what_it_was_given(self) -> None:
         gate = Gate()
@@ -252,11 +255,11 @@ class TestFastPath:
         slot = worker.offer_slot()
         assert slot is not None
         run = await lives.submit(value="a")
-        claims = await lives.store.claim(ClaimRequest(slot, 1, ("agent",)))
+        claims = await lives.store.claim(ClaimRequest(slot.worker, 1, ("agent",)))
         stopping = asyncio.create_task(worker.stop())
         await asyncio.sleep(0)
         assert worker.offer_slot() is None
-        worker.accept(claims.taken[0], None)
+        worker.accept(slot, claims.taken[0], None)
         await stopping
         assert [entry.kind for entry in await lives.journal(run)][-1] == event.RUN_HANDED_BACK
         assert gate.inside == []

@@ -224,7 +224,9 @@ def test_a_missing_file_is_answered_with_a_near_match() -> None:
     write("greetings.py")
     error = refused("greeting.py")
     assert (error.code, error.hint) == ("target.missing", "did you mean: greetings.py")
+    assert refused("xyz.py").hint == "there are: greetings.py"
     assert refused("nowhere/at/all.py").code == "target.missing"
+    assert refused("nowhere/at/all.py").hint == "to begin one: stepwell init DIR"
 
 
 def test_a_forgotten_ending_is_answered_with_the_file() -> None:

@@ -280,10 +280,12 @@ class Batch:
         touched: list[Any] = []
         for row in rows:
             life = row.life
+            if row.fresh:
+                continue
             if row.whole:
                 lives.append(row.n)
                 lives += life
-            elif not row.fresh:
+            else:
                 touched += (row.n, life.seq, life.commit_no, life.updated_at, life.losses)
         if touched:
             statements.UPDATE_TOUCHED.run(self.connection, touched)

@@ -25,6 +25,7 @@ from stepwell.stores.sqlite.deaths import Deaths
 from stepwell.stores.sqlite.operations import Operation
 
 _STILL_THERE_EVERY: Final = 1.0
+_UNKNOWN: Final = -1
 
 _KINDS: Final = ("submit", "claim", "commit", "outcome", "resume", "worker", "blob")
 _before_commit: Final = {kind: CrashPoint(f"{kind}.before_commit") for kind in _KINDS}
@@ -138,7 +139,9 @@ class Transactions:
         except apsw.Error:
             if self._connection.in_transaction or not self._has_landed(batch):
                 raise
-        self._version = self._connection.data_version()
+            self._version = _UNKNOWN  # what else was written since cannot be told from this commit
+        else:
+            self._version = self._connection.data_version()
 
     def _has_landed(self, batch: Batch) -> bool:
         try:

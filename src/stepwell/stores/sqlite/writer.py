@@ -23,7 +23,6 @@ from stepwell.stores.sqlite.transactions import Changes, Stats, Transactions
 _MOST_AT_ONCE: Final = 2000
 _LOOK_EVERY: Final = 0.01
 _CHECKPOINT_AFTER_IDLE: Final = 1.0
-_ALONE_AFTER: Final = 8
 
 _before_reply: Final = CrashPoint("batch.before_reply")
 
@@ -37,15 +36,13 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[list[Operation] | None] = queue.SimpleQueue()
         self._gathered: list[Operation] = []
-        self._unanswered = 0
-        self._alone_for = 0
         self._ended = self._loop.create_future()
         self._thread: threading.Thread | None = None
         self._transactions: Transactions | None = None
         self._asleep = False
         self._stopping = False
         self._has_log = True
-        self._wrote_at = self._looked_at = time.monotonic()
+        self._wrote_at = time.monotonic()
 
     # ------------------------------------------------------------ on the event loop
 
@@ -88,10 +85,6 @@ class Writer:
             self._queue.put([])
 
     def _gather(self, operation: Operation) -> None:
-        self._unanswered += 1
-        if self._unanswered == 1 and self._alone_for >= _ALONE_AFTER:
-            self._queue.put([operation])  # nothing else comes this turn, most probably: do not wait for its end
-            return
         if not self._gathered:
             self._loop.call_soon(self._flush)
         self._gathered.append(operation)
@@ -102,8 +95,6 @@ class Writer:
             self._queue.put(gathered)
 
     def _answer(self, operations: list[Operation], changes: Changes) -> None:
-        self._unanswered -= len(operations)
-        self._alone_for = self._alone_for + 1 if len(operations) == 1 else 0
         for operation in operations:
             future = operation.future
             if future is None:
@@ -148,13 +139,21 @@ class Writer:
         while not self._stopping:
             operations = self._wait()
             if operations:
-                changes = transactions.carry_out(operations)
-                self._has_log = True
-                self._wrote_at = time.monotonic()
-                _before_reply()
-                self._post(self._answer, operations, changes)
+                self._carry_out(transactions, operations)
             else:
                 self._idle(transactions)
+
+    def _carry_out(self, transactions: Transactions, operations: list[Operation]) -> None:
+        changes = Changes(set())
+        try:
+            changes = transactions.carry_out(operations)
+            self._has_log = True
+            self._wrote_at = time.monotonic()
+            _before_reply()
+        except Exception as error:  # noqa: BLE001 - nobody may wait for ever, and the thread serves others
+            for operation in operations:
+                operation.error = error
+        self._post(self._answer, operations, changes)
 
     def _wait(self) -> list[Operation]:
         """What waits to be carried out, as soon as there is something; nothing when it is time for a look around."""
