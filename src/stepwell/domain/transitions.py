@@ -343,13 +343,17 @@ def resume(life: Lifecycle, *, by: str, drafts: tuple[Draft, ...], verdict: str 
     _refuse_ended(life)
     if life.hold is None:
         raise Conflict(f"the run is {life.shown}, not held", code="run.not_held", hint="only a held run can be resumed")
-    if (verdict is not None) != (life.hold == IN_DOUBT):
+    if verdict is None and life.hold == IN_DOUBT:
         raise Conflict(
-            f"the run is held as {life.hold}" + ("" if verdict else " and needs a verdict"),
+            f"the run is held as {life.hold} and needs a verdict",
             code="run.verdict",
-            hint="give no verdict: it settles a step that is in doubt, and nothing else"
-            if verdict
-            else "find out whether the step had its effect, then say so: --as done RESULT, --as rerun or --as fail",
+            hint="find out whether the step had its effect, then say so: --as done RESULT, --as rerun or --as fail",
+        )
+    if verdict is not None and life.hold != IN_DOUBT:
+        raise Conflict(
+            f"the run is held as {life.hold}, and nothing is in doubt",
+            code="run.verdict",
+            hint="resume it without a verdict",
         )
     available_at = life.available_at if life.status == WAITING else min(life.available_at, now)
     data = {"by": by} | ({"verdict": verdict} if verdict else {})

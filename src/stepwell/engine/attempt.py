@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from stepwell.domain.errors import InvalidInput, InvalidValue, LeaseLost, Misuse, NotFound, StoreError
@@ -75,7 +75,6 @@ class Attempt:
         "claimed_elapsed",
         "clock",
         "deps",
-        "failed_together",
         "info",
         "lease",
         "leaving",
@@ -121,7 +120,6 @@ class Attempt:
         self.over = False
         self.restored = False
         self.touched = False
-        self.failed_together: list[Sequence[BaseException]] = []
         self.claimed_elapsed = clock.elapsed()
         self.artifacts: dict[str, dict[str, Any]] = {}
         self._replay = Replay(claim.journal)

@@ -25,7 +25,7 @@ from stepwell.domain.event import Draft, to_datetime
 from stepwell.domain.ids import NAME
 from stepwell.domain.retry import Retry, seconds
 from stepwell.engine.attempt import Attempt, AttemptStopped
-from stepwell.engine.failure import is_being_closed
+from stepwell.engine.failure import is_being_closed, mark_together
 from stepwell.engine.function import BoundStep, checked_name, describe
 from stepwell.engine.replay import NOW, Call, keyed_step, step_call
 from stepwell.engine.scope import Scope, branch_path, own_scope, refuse_inside_step, scope_if_own
@@ -238,16 +238,14 @@ class RunContext:
         """The results in order when all have ended, else the first error in order. Where the attempt stopped, that
         goes first, and what other branches were trying comes to its end before, if it may.
         """
-        pending = set(tasks)
-        while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                if not task.cancelled() and isinstance(task.exception(), AttemptStopped):
-                    await self._attempt.tries_end()
-                    raise AttemptStopped
+        if tasks:
+            await _ended_or_stopped(tasks)
+        if any(task.done() and isinstance(_error_of(task), AttemptStopped) for task in tasks):
+            await self._attempt.tries_end()
+            raise AttemptStopped
         errors = [error for task in tasks if (error := _error_of(task)) is not None]
         if errors:
-            self._attempt.failed_together.append(errors)
+            mark_together(errors)
             raise errors[0]
         return [task.result() for task in tasks]
 
@@ -389,6 +387,22 @@ class _Raised:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+
+def _ended_or_stopped(tasks: list[asyncio.Task[Any]]) -> asyncio.Future[None]:
+    """What is done when all tasks have ended, or one of them because the attempt stopped."""
+    ended = asyncio.get_running_loop().create_future()
+    left = len(tasks)
+
+    def one_less(task: asyncio.Task[Any]) -> None:
+        nonlocal left
+        left -= 1
+        if not ended.done() and (left == 0 or isinstance(_error_of(task), AttemptStopped)):
+            ended.set_result(None)
+
+    for task in tasks:
+        task.add_done_callback(one_less)
+    return ended
 
 
 def _error_of(task: asyncio.Task[Any]) -> BaseException | None:

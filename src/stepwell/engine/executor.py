@@ -163,7 +163,7 @@ class Executor:
             return Failed(describe_error(wrong, code="agent.error"))
 
     def _by_policy(self, attempt: Attempt, runnable: Runnable, error: BaseException) -> Outcome:
-        info = describe_error(error, code="agent.error", together=attempt.failed_together)
+        info = describe_error(error, code="agent.error")
         retry = runnable.retry
         if retry is None or not _worth_retrying(error) or not retry.covers(error):
             return Failed(info)

@@ -7,7 +7,8 @@ import builtins
 import os
 import sysconfig
 import traceback
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 from stepwell.domain.errors import Fail, StepFailed, StepwellError
@@ -17,35 +18,39 @@ from stepwell.engine.offload import RemoteError
 _MAX_MESSAGE: Final = 4000
 _MAX_FRAMES: Final = 20
 _MAX_ALSO: Final = 1000
+_TOGETHER: Final = "__stepwell_together__"
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB: Final = sysconfig.get_paths()["stdlib"] + os.sep
 
 
-def describe_error(error: BaseException, *, code: str, together: Iterable[Sequence[BaseException]] = ()) -> ErrorInfo:
-    """The error as a value. `Fail` and Stepwell's own errors bring code and `retryable`; others get `code`, retryable.
-
-    `together` lists errors that ended branches side by side, the one that was raised for all of them first.
-    """
+def describe_error(error: BaseException, *, code: str) -> ErrorInfo:
+    """The error as a value. `Fail` and Stepwell's own errors bring code and `retryable`, others get `code`."""
     retryable = True
     if isinstance(error, (Fail, StepwellError)):
         code, retryable = _clean(error.code), bool(error.retryable)
     type_name = error.type_name if isinstance(error, RemoteError) else type(error).__name__
-    steps = failed_steps(error, together)
+    steps = failed_steps(error)
     step, also = (steps[0], steps[1 : 1 + _MAX_ALSO]) if steps else (None, [])
     return ErrorInfo(code, _message(error), retryable, _clean(type_name), step, _frames(error), tuple(also))
 
 
-def failed_steps(error: BaseException, together: Iterable[Sequence[BaseException]] = ()) -> list[str]:
+def mark_together(errors: Sequence[BaseException]) -> None:
+    """These errors ended branches side by side, and the first is raised for all of them."""
+    if len(errors) > 1:
+        vars(errors[0]).setdefault(_TOGETHER, []).extend(errors[1:])  # the first may have come through branches before
+
+
+def failed_steps(error: BaseException) -> list[str]:
     """The steps whose failure this error is or grew from, in the order of their discovery."""
     steps: dict[str, None] = {}
     seen: set[int] = set()
-    left = [error]
+    left = deque([error])
     while left:
-        one = left.pop(0)
+        one = left.popleft()
         if id(one) in seen:
             continue
         seen.add(id(one))
-        left += [other for errors in together if errors[0] is one for other in errors[1:]]
+        left += vars(one).get(_TOGETHER, ())
         if isinstance(one, StepFailed):
             steps[one.step] = None
         else:

@@ -111,6 +111,7 @@ async def in_process(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     request = {
         "path": [entry or os.getcwd() for entry in sys.path],
         "args": [json.loads(text) for text in texts],
+        "parent": os.getpid(),
         **address,
     }
     process = await asyncio.create_subprocess_exec(

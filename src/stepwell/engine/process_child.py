@@ -35,6 +35,8 @@ def main() -> None:
     """Serve one request."""
     _die_with_parent()
     request = json.load(sys.stdin)
+    if os.getppid() != request["parent"]:  # it died before that took effect: whoever takes over runs the step himself
+        os._exit(1)
     answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:

@@ -57,8 +57,8 @@ def own_scope(owner: object, verb: str) -> Scope:
     Raises `Misuse` in any other task, whatever runs beside it, and in a step's own code.
     """
     refuse_inside_step(owner, verb)
-    scope = _current.get(None)
-    if scope is None or scope.owner is not owner or asyncio.current_task() is not scope.task:
+    scope = scope_if_own(owner)
+    if scope is None:
         raise Misuse(
             f"ctx.{verb} was called from a task that its scope did not start, so its place in the order is not defined",
             code="context.foreign_task",
@@ -73,7 +73,9 @@ def own_scope(owner: object, verb: str) -> Scope:
 def scope_if_own(owner: object) -> Scope | None:
     """The scope that the running task owns, if it does: what has a key needs none."""
     scope = _current.get(None)
-    return scope if scope is not None and scope.owner is owner and asyncio.current_task() is scope.task else None
+    if scope is None or scope.owner is not owner or scope.task is None:
+        return None
+    return scope if asyncio.current_task() is scope.task else None
 
 
 def refuse_inside_step(owner: object, verb: str) -> None:

@@ -122,19 +122,22 @@ class Worker:
         self._loop_task = asyncio.create_task(self._claim_loop(), name="stepwell-claims")
 
     async def stop(self, *, drain: float = DRAIN) -> None:
-        """Claim nothing more, let running attempts finish for up to `drain` seconds, hand the others back, sign off."""
+        """Claim nothing more, let running attempts finish for up to `drain` seconds, hand the others back, sign off.
+
+        The next call finishes what a cancelled one began.
+        """
         self._draining = True
-        loop_task, self._loop_task = self._loop_task, None
-        if loop_task is None:
+        if self._loop_task is None:
             return
         self._wake()
-        await asyncio.wait([loop_task])
+        await asyncio.wait([self._loop_task])
         if self._held and drain > 0:
             await asyncio.wait([holding.task for holding in self._held.values()], timeout=drain)
         await self._see_off_all(HandedBack())
         await self._heart.stop()
         self._executor.offload.close()
         await self._store.close_worker(self.id)
+        self._loop_task = None
 
     async def kill(self) -> None:
         """Vanish as a killed process would: nothing is handed back, nobody is told. For tests."""

@@ -18,6 +18,7 @@ from stepwell.config import Setting, app_in, find_app
 from stepwell.domain.errors import InvalidDefinition, NotFound
 from stepwell.plugins.importing import import_file, import_name, is_module, last_name, not_python, shown
 
+_LISTED: Final = 6  # files that an error names when none of them is near
 _FILE: Final = re.compile(r"(?P<file>.+?\.py)(?::(?P<agent>.*))?", re.DOTALL)
 
 

@@ -132,9 +132,9 @@ class Runtime(Generic[D]):
         stack.push_async_callback(self._stop_worker)
 
     async def _stop_worker(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            await worker.stop()
+        if self._worker is not None:
+            await self._worker.stop()
+            self._worker = None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -151,10 +151,11 @@ class Runtime(Generic[D]):
 
         The runtime can still submit and read. Whatever was handed back waits for another worker.
         """
-        worker, self._worker = self._worker, None
+        limit = DRAIN if timeout is None else seconds(timeout, what="timeout")
         self._submitter = Submitter(self._opened(), clock=self._clock, entropy=os.urandom, worker=None)
-        if worker is not None:
-            await worker.stop(drain=DRAIN if timeout is None else seconds(timeout, what="timeout"))
+        if self._worker is not None:
+            await self._worker.stop(drain=limit)
+            self._worker = None
 
     # ------------------------------------------------------------ starting runs
 

@@ -319,7 +319,9 @@ def test_a_second_ctrl_c_ends_at_once_even_when_the_agent_blocks_everything(proj
     command.signal(signal.SIGINT)
     done = command.ends()
     assert done.code == 130
-    assert done.err.endswith("ended at once; finished steps are kept\n    continue with: stepwell run busy.py --continue\n")
+    assert done.err.endswith(
+        "ended at once; finished steps are kept\n    continue with: stepwell run busy.py --continue\n"
+    )
     assert "\x1b" not in done.err
 
 

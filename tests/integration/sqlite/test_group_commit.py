@@ -175,6 +175,16 @@ class TestRefusals:
         assert isinstance(answers[1], ZeroDivisionError)
         assert [len(await events(store, lease.run_id)) for lease in held] == [3, 2, 3]
 
+    async def test_what_refused_an_operation_in_a_batch_that_broke_is_forgotten(
+        self, harness: Harness, store: SqliteStore
+    ) -> None:
+        broken = harness.submission(idempotency_key="k", input_digest="a", metadata="\ud800")
+        other = harness.submission(idempotency_key="k", input_digest="b")
+        answers = await asyncio.gather(store.submit(broken), store.submit(other), return_exceptions=True)
+        assert isinstance(answers[0], UnicodeEncodeError)
+        assert not isinstance(answers[1], BaseException)
+        assert answers[1].run == await store.get(other.id)
+
     async def test_a_submission_that_had_landed_is_not_made_twice(
         self, harness: Harness, store: SqliteStore, worker: str
     ) -> None:

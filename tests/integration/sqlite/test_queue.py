@@ -115,6 +115,27 @@ async def test_no_statement_of_every_day_reads_all_runs_or_facts(
     assert whole == []
 
 
+class TestLongJournals:
+    async def test_journals_longer_than_a_text_can_be_are_claimed_all_the_same(
+        self, harness: Harness, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = await harness.submit(store)
+        worker = await harness.worker(store)
+        [claim] = await take(store, worker)
+        for number in range(1, 5):
+            await append(store, claim.lease, number, "x" * 1000)
+        await store.commit(claim.lease, Commit(5, outcome=HandedBack()))
+        limited = batch.Batch.__init__
+
+        def with_a_limit(self: batch.Batch, connection: apsw.Connection, *arguments: Any, **options: Any) -> None:
+            connection.limit(apsw.SQLITE_LIMIT_LENGTH, 3000)
+            limited(self, connection, *arguments, **options)
+
+        monkeypatch.setattr(batch.Batch, "__init__", with_a_limit)
+        [claim] = await take(store, worker)
+        assert claim.journal == await store.journal(run.id)
+
+
 class TestOrder:
     async def test_priorities_are_merged_by_place(self, harness: Harness, store: SqliteStore) -> None:
         """One point of priority is worth 30 seconds: nothing starves."""

@@ -62,6 +62,13 @@ def test_fields_of_several_lines_are_indented() -> None:
 def test_long_text_is_cut() -> None:
     assert terminal.one_line("a\n b   c") == "a b c"
     assert terminal.one_line("x" * 100, 10) == "x" * 9 + "…"
+    assert terminal.cut('{"text":"a    b"}', 20) == '{"text":"a    b"}'
+    assert terminal.cut("x" * 100, 10) == "x" * 9 + "…"
+
+
+def test_a_command_names_the_store_that_was_named() -> None:
+    assert terminal.command("runs", "show", "k3m9xa", store=None) == "stepwell runs show k3m9xa"
+    assert terminal.command("runs", "list", store="sqlite:///a b.db") == "stepwell runs list --store 'sqlite:///a b.db'"
 
 
 def test_marks_are_ascii_where_stderr_cannot_show_more(monkeypatch: pytest.MonkeyPatch) -> None:

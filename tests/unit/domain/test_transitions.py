@@ -598,6 +598,7 @@ class TestRefusals:
         with pytest.raises(Conflict) as refused:
             resume(verdict)(before)
         assert refused.value.code == "run.verdict"
+        assert ("--as done RESULT" in str(refused.value.hint)) == (verdict is None)
 
 
 class TestOverdue:

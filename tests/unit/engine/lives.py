@@ -36,11 +36,15 @@ PATIENCE = 20.0
 
 
 class Crash:
-    """When a process dies: at the n-th passing of a point. A commit passes `commit.before` and `commit.after`."""
+    """When a process dies: at the n-th passing of a point. A commit passes `commit.before` and `commit.after`.
 
-    def __init__(self, point: str | None = None, *, passing: int = 1) -> None:
+    A `gentle` one is told to stop at once instead, and hands back what it holds.
+    """
+
+    def __init__(self, point: str | None = None, *, passing: int = 1, gentle: bool = False) -> None:
         self.point = point
         self.left = passing
+        self.gentle = gentle
 
     def hits(self, point: str) -> bool:
         """Whether it happens now."""
@@ -55,6 +59,7 @@ class Process:
 
     def __init__(self, crash: Crash | None) -> None:
         self.died = asyncio.Event()
+        self.stopped = asyncio.Event()
         self.passed: list[str] = []
         self._crash = crash
 
@@ -63,6 +68,9 @@ class Process:
         if not self.died.is_set():
             self.passed.append(point)
             if self._crash is None or not self._crash.hits(point):
+                return
+            self.stopped.set()
+            if self._crash.gentle:
                 return
             self.died.set()
         raise AttemptStopped
@@ -264,10 +272,12 @@ class Lives:
         logger.disabled = crash is not None  # a process that dies tells nobody
         try:
             await worker.start()
-            ends = [asyncio.create_task(self.settled(run_id)), asyncio.create_task(process.died.wait())]
+            ends = [asyncio.create_task(self.settled(run_id)), asyncio.create_task(process.stopped.wait())]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if process.died.is_set():
                 await worker.kill()
+            elif process.stopped.is_set():
+                await worker.stop(drain=0)
             else:
                 ends[0].result()
                 await worker.stop()

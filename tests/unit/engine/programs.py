@@ -45,6 +45,13 @@ class Many:
 
 
 @dataclass(frozen=True)
+class Tasks:
+    """Steps with keys in tasks that the agent starts itself."""
+
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Branches:
     """`ctx.gather` of programs."""
 
@@ -67,7 +74,7 @@ class Break:
     times: int
 
 
-Op: TypeAlias = Do | Note | Many | Branches | Attempted | Break
+Op: TypeAlias = Do | Note | Many | Tasks | Branches | Attempted | Break
 Program: TypeAlias = tuple[Op, ...]
 
 RETRY = Retry(1000, first_delay=0)
@@ -135,6 +142,11 @@ class Interpreter:
                 return await self._note(op)
             case Many(labels, limit, keyed):
                 return await self._ctx.map(self._effect, labels, key=str if keyed else None, limit=limit)
+            case Tasks(labels):
+                async with asyncio.TaskGroup() as group:
+                    calls = [self._ctx.step(self._effect, label, key=label) for label in labels]
+                    tasks = [group.create_task(call) for call in calls]
+                return [task.result() for task in tasks]
             case Branches(programs):
                 return list(await self._ctx.gather(*[self.run(program) for program in programs]))
             case Attempted(body, clean_up):
@@ -193,7 +205,7 @@ def _result_of(op: Op) -> Any:
             return f"!{label}" if caught and failures >= tries else f"<{label}>"
         case Note():
             return None
-        case Many(labels):
+        case Many(labels) | Tasks(labels):
             return [f"<{label}>" for label in labels]
         case Branches(programs):
             return [result_of(program) for program in programs]
@@ -279,6 +291,8 @@ def _labelled(op: Op, labels: Labels) -> Op:
             return Note(labels.next(), kind)
         case Many(names, limit, keyed):
             return Many(tuple(labels.next() for _ in names), limit, keyed)
+        case Tasks(names):
+            return Tasks(tuple(labels.next() for _ in names))
         case Branches(programs):
             return Branches(tuple(labelled(program, labels) for program in programs))
         case Attempted(body, clean_up):
@@ -307,7 +321,8 @@ _many = st.builds(
     keyed=st.booleans(),
 )
 _breaks = st.builds(Break, st.just(""), st.sampled_from([1, 2]))
-_steady = _done | _caught | _notes | _many
+_tasks = st.builds(Tasks, st.lists(st.just(""), max_size=3).map(tuple))
+_steady = _done | _caught | _notes | _many | _tasks
 _shaky = _steady | _failing | _breaks
 
 

@@ -210,6 +210,19 @@ class TestRetries:
         [failed] = await lives.journal(first, event.RUN_RETRYING)
         assert 0 <= told["available_at"] - failed.at < 60_000_000
 
+    async def test_a_policy_that_cannot_be_applied_ends_the_run(self) -> None:
+        app = App("test")
+
+        @app.agent(retry=Retry(3))
+        async def agent(ctx: Context) -> None:
+            effect("agent")
+            raise Fail("busy", retryable=True, retry_after=-1)
+
+        lives = Lives(app)
+        run = await lives.run()
+        assert (await lives.record(run)).life.status == "failed"
+        assert executed == {"agent": 1}
+
     async def test_retry_after_replaces_the_delay(self) -> None:
         app = App("test")
 

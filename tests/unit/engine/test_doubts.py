@@ -461,6 +461,21 @@ class TestVerdicts:
             await resumption.resume(lives.store, lives.clock, held, by="bob", verdict="rerun")
         assert [fact["by"] for fact in await lives.facts(run, event.RUN_RELEASED)] == ["ada"]
 
+    async def test_a_verdict_that_is_none_is_refused_and_nothing_changes(self) -> None:
+        app = App("test")
+
+        @app.agent
+        async def agent(ctx: Context) -> int:
+            return await ctx.step(sell, "lamp", 10, in_doubt="fail")
+
+        lives = Lives(app)
+        run = await lives.run(crashes=(Crash(AFTER_EFFECT),))
+        held = await lives.record(run)
+        verdict: Any = "Done"
+        with pytest.raises(ValueError, match="'Done' is none of"):
+            await resumption.resume(lives.store, lives.clock, held, by="ada", verdict=verdict, result=1)
+        assert await lives.record(run) == held
+
     async def test_a_result_that_is_not_data_is_refused_and_nothing_changes(self) -> None:
         app = App("test")
 

@@ -1,9 +1,12 @@
 """Plain functions run in threads, or in an interpreter of their own that can be killed."""
 
 import asyncio
+import json
 import math
 import os
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,18 @@ from stepwell.engine.offload import Offload
 from stepwell.ports.context import Context
 from tests.unit.engine.lives import PATIENCE, Lives, twice
 from tests.unit.engine.process_steps import Order, break_down, coroutine, not_data, process_id, total, wait
+
+
+async def test_a_process_whose_parent_died_before_it_began_does_nothing(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    request = {"path": sys.path, "args": [str(made)], "parent": os.getpid() + 1, "module": "os", "name": "mkdir"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stepwell.engine.process_child"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate(json.dumps(request).encode())
+    assert (process.returncode, output, made.exists()) == (1, b"", False)
 
 
 class TestThreads:

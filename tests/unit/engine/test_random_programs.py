@@ -12,24 +12,26 @@ from stepwell.engine import resumption
 from tests.unit.engine.lives import Crash, Lives
 from tests.unit.engine.programs import Program, World, app_of, changed, result_of, shaky_programs, steady_programs
 
-crashes = st.lists(st.integers(1, 30), max_size=6)
-"""Each life ends at so many passings of any point after its start, at commits or in between."""
+crashes = st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=6)
+"""Each life ends at so many passings of any point after its start, by a crash or, gently, by being told to stop."""
 
 EFFORT = settings(max_examples=60)
 
 
-async def live_through(segments: list[Program], deaths: list[int], seed: int) -> tuple[Lives, World, str, int]:
+async def live_through(
+    segments: list[Program], deaths: list[tuple[int, bool]], seed: int
+) -> tuple[Lives, World, str, int]:
     """Run a program to its end, with the deaths on the way."""
     world = World(seed)
     lives = Lives(app_of(segments, world), group_commits=seed)
     run = await lives.submit()
     died = 0
-    for passing in deaths:
+    for passing, gentle in deaths:
         life = (await lives.record(run)).life
         hopeless = life.losses + 1 >= MAX_CONSECUTIVE_LOSSES - 1
-        crash = Crash("commit.after", passing=passing) if hopeless else Crash(passing=passing)
-        process = await lives.live(run, crash=crash)
-        if not process.died.is_set():
+        point = "commit.after" if hopeless else None
+        process = await lives.live(run, crash=Crash(point, passing=passing, gentle=gentle))
+        if not process.stopped.is_set():
             break
         died += 1
     await lives.live(run)
@@ -56,7 +58,9 @@ async def check_result(lives: Lives, run: str, segments: list[Program]) -> None:
 
 @EFFORT
 @given(steady_programs, crashes, st.integers(0, 2**32))
-async def test_a_program_ends_as_if_nothing_had_happened(segments: list[Program], deaths: list[int], seed: int) -> None:
+async def test_a_program_ends_as_if_nothing_had_happened(
+    segments: list[Program], deaths: list[tuple[int, bool]], seed: int
+) -> None:
     lives, world, run, died = await live_through(segments, deaths, seed)
     await check_result(lives, run, segments)
     completed = await check_journal(lives, run)
@@ -69,7 +73,7 @@ async def test_a_program_ends_as_if_nothing_had_happened(segments: list[Program]
 @EFFORT
 @given(shaky_programs, crashes, st.integers(0, 2**32))
 async def test_so_does_one_whose_attempts_fail_and_are_tried_again(
-    segments: list[Program], deaths: list[int], seed: int
+    segments: list[Program], deaths: list[tuple[int, bool]], seed: int
 ) -> None:
     lives, world, run, _ = await live_through(segments, deaths, seed)
     await check_result(lives, run, segments)

@@ -282,6 +282,28 @@ class TestKey:
         assert executed == {"double 1": 1}
         assert len(await lives.journal(run, event.STEP_COMPLETED)) == 1
 
+    async def test_a_step_of_a_foreign_task_is_remembered_whatever_is_written_in_the_same_turn(self) -> None:
+        app = App("test")
+
+        @app.agent
+        async def agent(ctx: Context) -> list[int]:
+            opened = asyncio.Event()
+
+            async def when_open(name: str) -> int:
+                await opened.wait()
+                return effect(name)
+
+            foreign = asyncio.create_task(ctx.step(when_open, "foreign", key="a"))
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_later(0.01, opened.set)
+            own = await ctx.step(when_open, "own")
+            return [await foreign, own]
+
+        lives, run = await twice(agent)
+        assert await lives.output(run) == [1, 1]
+        assert executed == {"foreign": 1, "own": 1}
+        assert len(await lives.journal(run, event.STEP_COMPLETED)) == 2
+
     async def test_a_key_stands_for_one_call_also_at_the_same_time(self) -> None:
         app = App("test")
 
@@ -536,6 +558,47 @@ class TestRetry:
         lives, run = await twice(agent)
         assert await lives.output(run) == ["open", "shop.busy", "Fail"]
 
+    async def test_retry_after_may_be_longer_than_any_delay_of_the_policy(self) -> None:
+        app = App("test")
+
+        async def busy() -> str:
+            if effect("busy") == 1:
+                raise Fail("busy", retryable=True, retry_after=10)
+            return "open"
+
+        @app.agent
+        async def agent(ctx: Context) -> str:
+            return await ctx.step(busy, retry=Retry(2, first_delay=1, max_delay=1))
+
+        for crash in (None, Crash("step.after_failure")):
+            executed.clear()
+            clock = ManualClock()
+            lives = Lives(app, clock=clock)
+            run = await lives.submit()
+            if crash is not None:
+                await lives.live(run, crash=crash)
+            async with lives.working():
+                await lives.until(lambda: _waits(clock, 10), run)
+                assert executed == {"busy": 1}
+                clock.advance(10)
+                await lives.settled(run)
+            assert await lives.output(run) == "open"
+
+    async def test_a_policy_that_cannot_be_applied_fails_the_step(self) -> None:
+        app = App("test")
+        names: Any = ("OSError",)
+        retry = Retry(3, on=names)
+
+        @app.agent
+        async def agent(ctx: Context) -> str:
+            with pytest.raises(StepFailed) as caught:
+                await ctx.step(fail, "no", retry=retry)
+            return caught.value.error_type
+
+        lives, run = await twice(agent)
+        assert await lives.output(run) == "TypeError"
+        assert executed == {"fail no": 1}
+
     async def test_a_result_that_is_not_data_is_not_tried_again(self) -> None:
         app = App("test")
 
@@ -734,3 +797,8 @@ class TestArguments:
         assert error["type"] == "InvalidValue"
         assert "argument 1" in error["message"] or "take" in error["message"]
         assert executed == {}
+
+
+async def _waits(clock: ManualClock, seconds: float) -> bool:
+    """Whether somebody waits for that moment of the clock."""
+    return any(at == pytest.approx(clock.elapsed() + seconds) for at, _, _ in clock._sleepers)

@@ -225,7 +225,8 @@ class TestFastPath:
             submitted = await self.submit(lives, worker, "a", **options)
             assert submitted.lease is None
             slot = worker.offer_slot()
-            assert slot is not None and slot.worker == worker.id
+            assert slot is not None
+            assert slot.worker == worker.id
             assert worker.offer_slot() is None
             worker.withdraw_slot(slot)
             again = worker.offer_slot()
@@ -439,6 +440,21 @@ class TestDrain:
         await worker.stop()
         assert await lives.store.workers() == []
 
+    async def test_a_stop_that_was_cancelled_is_finished_by_the_next(self) -> None:
+        gate = Gate()
+        lives = Lives(gate.app)
+        run = await lives.submit(value="a")
+        worker = lives.make_worker()
+        await worker.start()
+        await gate.filled(1)
+        stopping = asyncio.create_task(worker.stop())
+        await turns_of_the_loop()
+        stopping.cancel()
+        await asyncio.wait([stopping])
+        await worker.stop(drain=0)
+        assert await lives.store.workers() == []
+        assert [entry.kind for entry in await lives.journal(run)][-1] == event.RUN_HANDED_BACK
+
     async def test_nothing_is_left_running(self) -> None:
         before = {thread.name for thread in threading.enumerate()}
         mine = asyncio.all_tasks()
@@ -525,6 +541,25 @@ class TestLeases:
         await turns_of_the_loop()
         assert (await lives.record(run)).life.status == "queued"
         assert claim.lease.fence == 1
+
+    async def test_only_what_was_being_asked_for_then_may_explain_a_run_that_is_not_known(self) -> None:
+        lives = Lives(Gate().app)
+        run = await lives.submit(value="a")
+        worker = lives.make_worker(capacity=2)
+        await lives.store.open_worker(WorkerInfo(worker.id, "here", 1, 2, 0), lease_seconds=30)
+        await lives.store.claim(ClaimRequest(worker.id, 1, ("agent",)))
+        reply = lives.store.heartbeat(worker.id, lease_seconds=30)
+        then = worker.offer_slot()
+        assert then is not None
+        for _ in range(3):
+            worker._on_heartbeat(reply, lives.clock.elapsed())
+            await turns_of_the_loop()
+        assert (await lives.record(run)).life.status == "running", "its answer may be on the way"
+        assert worker.offer_slot() is not None
+        worker.withdraw_slot(then)
+        worker._on_heartbeat(reply, lives.clock.elapsed())
+        await turns_of_the_loop()
+        assert (await lives.record(run)).life.status == "queued"
 
     async def test_a_claim_under_way_is_not_taken_for_a_forgotten_run(self) -> None:
         gate = Gate()

@@ -308,6 +308,16 @@ def test_a_wrong_declaration_keeps_its_code_and_says_where() -> None:
     assert notes(error).startswith("broken.py:12 in <module>")
 
 
+def test_an_agent_with_three_parameters_is_refused_with_their_names() -> None:
+    write(
+        "three.py",
+        "from stepwell import App, Context\n\napp = App('x')\n\n\n"
+        "@app.agent\nasync def three(ctx: Context, a: int, b: int) -> None: ...\n",
+    )
+    error = refused("three.py")
+    assert (error.code, error.message) == ("definition.signature", "agent 'three' takes (ctx, a, b)")
+
+
 def test_a_module_that_failed_is_imported_anew_the_next_time() -> None:
     write("sub/queue.py", "raise ValueError\n")
     refused("sub/queue.py")

@@ -6,8 +6,10 @@ A claim that would find nothing is answered from a look at the queue, outside an
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from typing import Final
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+
+import apsw
 
 from stepwell.domain import transitions
 from stepwell.domain.event import Entry
@@ -166,10 +168,19 @@ class Take(Operation):
         if not self._taken:
             return []
         journals: dict[int, list[Entry]] = {row.n: [] for row in self._taken}
-        for n, *entry in fetch(batch.connection, statements.JOURNALS, (json.dumps(list(journals)),)):
+        for n, *entry in _entries(batch, json.dumps(list(journals))):
             journals[n].append(Entry._make(entry))
         worker = self._request.worker
         return [Claim(row.record, Lease(row.id, row.life.fence, worker), journals[row.n]) for row in self._taken]
+
+
+def _entries(batch: Batch, runs: str) -> Iterable[Any]:
+    """The facts of these runs, each with its run in front."""
+    try:
+        found: list[Any] = fetch(batch.connection, statements.JOURNALS, (runs,))
+    except apsw.TooBigError:  # no text of SQLite is as long as all of them: row by row
+        return batch.connection.execute(statements.JOURNAL_ROWS, (runs,))
+    return found
 
 
 def _rows(batch: Batch, text: str, *arguments: str | int) -> list[Row]:

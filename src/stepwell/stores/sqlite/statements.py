@@ -120,10 +120,10 @@ KEYS: Final = sql(
     " WHERE (tenant, scope, key) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))"
 )
 COUNT_QUEUED: Final = sql("SELECT count(*) FROM run INDEXED BY run_claimable WHERE {claimable} AND status = 'queued'")
-JOURNALS: Final = sql(
-    "SELECT json_group_array(json_array(run, {entry})) FROM"
-    " (SELECT run, {entry} FROM journal WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, seq)"
+JOURNAL_ROWS: Final = sql(
+    "SELECT run, {entry} FROM journal WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, seq"
 )
+JOURNALS: Final = sql(f"SELECT json_group_array(json_array(run, {{entry}})) FROM ({JOURNAL_ROWS})")
 LANDED: Final = "SELECT 1 FROM journal WHERE run = ? AND seq = ? AND at = ? AND kind = ? AND data = ?"
 
 

@@ -143,6 +143,9 @@ class SqliteStore:
         lock = WorkerLock(self._folder, worker.id)
         try:
             await writer.ask(workers.Register(worker, _micros(lease_seconds), self._boot_id))
+        except asyncio.CancelledError:  # it may be registered yet: a free lock is the proof that nobody works there
+            lock.release(remove=False)
+            raise
         except BaseException:  # not registered: no proof of life stays, and the error goes on
             lock.release(remove=True)
             raise

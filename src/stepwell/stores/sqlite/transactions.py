@@ -257,6 +257,7 @@ def _apply(operations: Sequence[Operation], batch: Batch) -> None:
 
 
 def _decide(operation: Operation, batch: Batch) -> None:
+    operation.error = None  # what refused it before a transaction that failed holds no longer
     try:
         operation.apply(batch)
     except StepwellError as error:  # refused: its own affair
