@@ -49,6 +49,7 @@ class RunContext:
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._runner = StepRunner(attempt)
+        self._loop = asyncio.get_running_loop()
         self._log: AnyLog | None = None
         self._state: Codec[Any] | None = None
 
@@ -346,6 +347,12 @@ class RunContext:
             return self._scope("step")
         self._attempt.check()
         refuse_inside_step(self._attempt, "step")
+        if asyncio.get_running_loop() is not self._loop:
+            raise Misuse(
+                "ctx.step was called in another event loop than the agent's",
+                code="context.foreign_loop",
+                hint="await it in the loop of the agent: asyncio.run_coroutine_threadsafe brings it there",
+            )
         return scope_if_own(self._attempt)
 
     async def _whole(self, call: str, doing: Coroutine[Any, Any, T]) -> T:

@@ -349,11 +349,11 @@ class StepRunner:
 
 
 def _step_failed(step: Step, error: ErrorInfo) -> StepFailed:
-    kind = error.type or "an error"
+    why = f"{error.type}: {error.message}" if error.type else error.message
     return StepFailed(
-        f"step {step.call.name} failed: {kind}: {error.message}",
+        f"step {step.call.name} failed: {why}",
         step=step.call.step,
-        error_type=kind,
+        error_type=error.type or error.code,
         code=error.code,
         retryable=error.retryable,
     )

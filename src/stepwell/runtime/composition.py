@@ -78,7 +78,7 @@ class Runtime(Generic[D]):
             raise InvalidDefinition(f"lease {lease!r} is shorter than {_SHORTEST_LEASE} s", code="definition.lease")
         self._apps: tuple[App[Any], ...] = (app, *apps)
         self._runnables: dict[str, Runnable] = {}
-        self._app_of: dict[str, str] = {}
+        self._app_of: dict[str, App[Any]] = {}
         self._store_url = store
         self._given_deps = deps
         self._works = worker
@@ -86,7 +86,7 @@ class Runtime(Generic[D]):
         self._serve = serve
         self._observer = on_step
         self._clock: Clock = SystemClock()
-        self._deps: dict[str, Any] = {}
+        self._deps: dict[int, Any] = {}
         self._stack: AsyncExitStack | None = None
         self._store: Store | None = None
         self._worker: Worker | None = None
@@ -103,9 +103,9 @@ class Runtime(Generic[D]):
             store = make_store(find_store(self._store_url).value, clock=self._clock)
             await store.open()
             stack.push_async_callback(store.close)
-            self._store = store
             if self._works:
                 await self._start_worker(stack, store)
+            self._store = store
             self._submitter = Submitter(store, clock=self._clock, entropy=os.urandom, worker=self._worker)
             self._stack = stack.pop_all()
         return self
@@ -113,16 +113,16 @@ class Runtime(Generic[D]):
     async def _start_worker(self, stack: AsyncExitStack, store: Store) -> None:
         for number, app in enumerate(self._apps):
             if number == 0 and self._given_deps is not _NOT_GIVEN:
-                self._deps[app.name] = self._given_deps
+                self._deps[id(app)] = self._given_deps
             elif app.lifespan is not None:
-                self._deps[app.name] = await stack.enter_async_context(app.lifespan())
+                self._deps[id(app)] = await stack.enter_async_context(app.lifespan())
         worker = Worker(
             store,
             self._runnables,
             capacity=self._capacity,
             clock=self._clock,
             entropy=os.urandom,
-            deps=lambda agent: self._deps.get(self._app_of[agent]),
+            deps=lambda agent: self._deps.get(id(self._app_of[agent])),
             only_own=self._serve == "own",
             lease_seconds=self._lease,
             observer=self._observer,
@@ -203,10 +203,10 @@ class Runtime(Generic[D]):
         Raises `NotFound` (`agent.unknown`), `InvalidInput` naming the field, `Conflict`, `Busy` (`queue.full`),
         `StoreUnavailable`.
         """
-        runnable = self._runnable(agent)
-        options = Options(idempotency_key, delay, priority, metadata)
         if self._submitter is None:
             raise _not_entered()
+        runnable = self._runnable(agent)
+        options = Options(idempotency_key, delay, priority, metadata)
         submitted = await self._submitter.submit(runnable, input, options)
         if self._worker is not None:
             self._worker.adopt(submitted.run.id)
@@ -285,20 +285,20 @@ class Runtime(Generic[D]):
         return runnable
 
 
-def _collect(apps: tuple[App[Any], ...]) -> tuple[dict[str, Runnable], dict[str, str]]:
+def _collect(apps: tuple[App[Any], ...]) -> tuple[dict[str, Runnable], dict[str, App[Any]]]:
     runnables: dict[str, Runnable] = {}
-    app_of: dict[str, str] = {}
+    app_of: dict[str, App[Any]] = {}
     for app in apps:
         for name, agent in app.agents.items():
             if name in runnables:
                 raise InvalidDefinition(
-                    f"apps {app_of[name]!r} and {app.name!r} both have an agent named {name!r}",
+                    f"apps {app_of[name].name!r} and {app.name!r} both have an agent named {name!r}",
                     code="definition.duplicate",
                     hint="rename one: @app.agent(name=...)",
                 )
             assert isinstance(agent, FunctionAgent)
             runnables[name] = FunctionRunnable(agent)
-            app_of[name] = app.name
+            app_of[name] = app
     return runnables, app_of
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from stepwell.domain.errors import StoreError, StoreUnavailable, StoreUnusable
+from stepwell.domain.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
+from stepwell.ports.store import WorkerInfo
 from stepwell.stores.sqlite import connection, schema
 from stepwell.stores.sqlite.store import SqliteStore
 from stepwell.testing.conformance import Harness
@@ -466,3 +468,32 @@ def _target(descriptor: str) -> str:
         return os.readlink(f"/proc/self/fd/{descriptor}")
     except OSError:
         return ""
+
+
+async def test_a_worker_that_finds_no_room_for_its_lock_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(str(tmp_path / "full.db"))
+    await store.open()
+
+    def no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", no_room)
+    with pytest.raises(StoreFull):
+        await store.open_worker(WorkerInfo("wrk_1", "host", 1, 1, 0), lease_seconds=30)
+    monkeypatch.undo()
+    await store.close()
+
+
+async def test_a_migration_that_this_code_does_not_know_yet_is_a_newer_schema(tmp_path: Path) -> None:
+    path = tmp_path / "newer.db"
+    store = SqliteStore(str(path))
+    await store.open()
+    await store.close()
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO migration (version, name, checksum, applied_at) VALUES (99, 'future', 'x', 0)")
+    connection.close()
+    with pytest.raises(StoreUnusable) as refused:
+        await SqliteStore(str(path)).open()
+    assert refused.value.code == "store.newer_schema"

@@ -93,6 +93,16 @@ def _threads() -> list[str]:
     return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("stepwell-sqlite"))
 
 
+async def test_a_worker_whose_registration_was_given_up_is_not_taken_for_alive(
+    harness: Harness, store: SqliteStore
+) -> None:
+    given_up = asyncio.create_task(harness.worker(store))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.wait([given_up])
+    assert await store.workers() == []
+
+
 class TestBlobs:
     @pytest.mark.parametrize("size", [0, 1, blobs.PART_BYTES, blobs.PART_BYTES + 1, 3 * blobs.PART_BYTES])
     async def test_they_lie_in_parts(self, store: SqliteStore, path: Path, size: int) -> None:

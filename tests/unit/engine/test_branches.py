@@ -198,6 +198,20 @@ class TestGather:
         assert await lives.output(run) == [[], [], [2, 4], [1], 10]
         assert set(executed.values()) == {1}
 
+    async def test_thousands_of_failures_at_once_are_no_trouble(self) -> None:
+        app = App("test")
+
+        @app.agent
+        async def agent(ctx: Context) -> str:
+            try:
+                await ctx.map(fail, [f"{n}" for n in range(3000)], limit=100)
+            except StepFailed as error:
+                return error.message
+            return ""
+
+        lives = Lives(app)
+        assert await lives.output(await lives.run()) == "step fail failed: ValueError: 0"
+
 
 class TestMap:
     async def test_results_come_in_the_order_of_the_items(self) -> None:
@@ -403,6 +417,35 @@ class TestForeignTasks:
             await ctx.gather(foreign())
 
         assert (await self.refused(body))["code"] == "context.foreign_task"
+
+    async def test_so_is_a_callback_which_belongs_to_no_task(self) -> None:
+        errors: list[BaseException] = []
+
+        async def body(ctx: Context) -> None:
+            called = asyncio.Event()
+
+            def callback() -> None:
+                try:
+                    ctx.now()
+                except BaseException as error:  # noqa: BLE001 - looked at below
+                    errors.append(error)
+                called.set()
+
+            async def branch() -> None:
+                asyncio.get_running_loop().call_later(0.001, callback)
+
+            await ctx.gather(branch())
+            await called.wait()
+            raise errors[0]
+
+        assert (await self.refused(body))["code"] == "context.foreign_task"
+
+    async def test_another_event_loop_is_refused_with_a_key_too(self) -> None:
+        async def body(ctx: Context) -> None:
+            await asyncio.to_thread(lambda: asyncio.run(ctx.step(double, 1, key="a")))
+
+        assert (await self.refused(body))["code"] == "context.foreign_loop"
+        assert executed == {}
 
     async def test_a_step_with_a_key_may_run_in_any_task(self) -> None:
         app = App("test")

@@ -578,7 +578,7 @@ class TestRetry:
             if crash is not None:
                 await lives.live(run, crash=crash)
             async with lives.working():
-                await lives.until(lambda: _waits(clock, 10), run)
+                await lives.until(lambda: _waits(clock, 10), run)  # noqa: B023 - awaited within its own turn
                 assert executed == {"busy": 1}
                 clock.advance(10)
                 await lives.settled(run)

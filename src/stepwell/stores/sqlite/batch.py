@@ -37,17 +37,20 @@ class Memory:
 
     SQLite's own page cache rests on the same counter (`PRAGMA data_version`), so a row kept here is the locked row, not
     a belief about it. `rows` holds running runs by id. `queued` is how many runs are queued: counted at most once a
-    second, followed in between.
+    second, followed in between. `clear` holds agents for which nothing waits, not even for its time, while nobody but the
+    worker that asked holds runs: nothing can be ahead of a new run of theirs until a run becomes claimable.
     """
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
+        self.clear: set[tuple[str, str]] = set()
         self.queued = 0
         self.counted_at: int | None = None
 
     def forget(self) -> None:
         """Something else changed the file, or a transaction failed half-way."""
         self.rows.clear()
+        self.clear.clear()
         self.counted_at = None
 
     def keep(self, changed: Mapping[str, Row]) -> None:
@@ -68,7 +71,7 @@ class Wanted:
         self.lives: set[str] = set()
         self.runs: set[str] = set()
         self.keys: set[Key] = set()
-        self.agents: set[str] = set()
+        self.agents: set[tuple[str, str]] = set()
         self.count = False
 
 
@@ -118,9 +121,14 @@ class Batch:
         """It will be asked which run an idempotency key names."""
         self._want().keys.add(key)
 
-    def want_look(self, agent: str) -> None:
-        """It will be asked what this agent's queue holds."""
-        self._want().agents.add(agent)
+    def want_look(self, agent: str, worker: str) -> None:
+        """It will be asked what this agent's queue holds, for a run that would start on the worker."""
+        if (agent, worker) not in self._memory.clear:
+            self._want().agents.add((agent, worker))
+
+    def forget_clear(self) -> None:
+        """Runs are about to change hands: what held for one worker may not hold any more."""
+        self._memory.clear.clear()
 
     def want_count(self) -> None:
         """It will be asked how many runs are queued."""
@@ -148,8 +156,13 @@ class Batch:
         self._wanted = self._wanted or Wanted()
         return self._wanted
 
-    def _look_at_queues(self, agents: Collection[str]) -> None:
-        seen = look(self.connection, agents, self.now)
+    def _look_at_queues(self, wanted: Collection[tuple[str, str]]) -> None:
+        seen = look(self.connection, {agent for agent, _ in wanted}, self.now)
+        waiting = {level.agent for level in seen.levels}
+        holders = {holder.id for holder in seen.holders}
+        for agent, worker in wanted:
+            if agent not in waiting and holders <= {worker}:
+                self._memory.clear.add((agent, worker))
         for level in seen.levels:
             if level.first_at <= self.now:
                 self.queue_up(level.agent, place_in_queue(level.first_at, level.priority))
@@ -228,6 +241,8 @@ class Batch:
         self._memory.queued += is_in_queue(after) - (before is not None and is_in_queue(before))
         waits = is_claimable(after)
         self.claimable |= waits
+        if waits:
+            self._memory.clear.clear()
         return waits
 
     # ------------------------------------------------------------ saving

@@ -84,6 +84,7 @@ class Take(Operation):
 
     def apply(self, batch: Batch) -> None:
         self._taken = []
+        batch.forget_clear()
         self._end_overdue(batch)
         seen = look(batch.connection, self._request.agents, batch.now)
         causes = self._judge(batch, seen)

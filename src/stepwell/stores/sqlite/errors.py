@@ -58,7 +58,7 @@ def full(path: str) -> StoreFull:
     return StoreFull(
         f"no space is left for {path}; nothing was stored",
         code="store.full",
-        hint="free some space: the store goes on by itself, and what it holds can be read meanwhile",
+        hint="free some space: the store goes on by itself, and a process that has it open can read meanwhile",
     )
 
 

@@ -58,7 +58,7 @@ class Submit(Operation):
         if submission.idempotency_key is not None:
             batch.want_key(_key(submission, submission.idempotency_key))
         if submission.start_on is not None:
-            batch.want_look(submission.agent)
+            batch.want_look(submission.agent, submission.start_on)
         if batch.careful:
             batch.want_run(submission.id)
 

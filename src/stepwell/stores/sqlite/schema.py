@@ -65,11 +65,7 @@ def inspect(connection: apsw.Connection, path: str) -> int:
             raise errors.not_a_store(path, "it is a SQLite database of another application")
         return 0
     if version > latest():
-        raise StoreUnusable(
-            f"{path} was written by a newer Stepwell (schema {version}; this one knows {latest()})",
-            code="store.newer_schema",
-            hint="install that version again, or name another place with --store",
-        )
+        raise _newer(path, version)
     _check_history(connection, path)
     return version
 
@@ -104,6 +100,8 @@ def _apply(connection: apsw.Connection, step: Migration, now: int) -> None:
 def _check_history(connection: apsw.Connection, path: str) -> None:
     known = {step.version: step for step in migrations()}
     for version, name, checksum in connection.execute("SELECT version, name, checksum FROM migration").fetchall():
+        if int(str(version)) > latest():
+            raise _newer(path, int(str(version)))
         step = known.get(int(str(version)))
         if step is None or step.checksum != checksum:
             raise StoreUnusable(
@@ -111,6 +109,14 @@ def _check_history(connection: apsw.Connection, path: str) -> None:
                 code="store.changed_migration",
                 hint="use the version of Stepwell that made the file; released migrations never change",
             )
+
+
+def _newer(path: str, version: int) -> StoreUnusable:
+    return StoreUnusable(
+        f"{path} was written by a newer Stepwell (schema {version}; this one knows {latest()})",
+        code="store.newer_schema",
+        hint="install that version again, or name another place with --store",
+    )
 
 
 def _number(connection: apsw.Connection, pragma: str) -> int:

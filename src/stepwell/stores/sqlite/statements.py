@@ -123,7 +123,7 @@ COUNT_QUEUED: Final = sql("SELECT count(*) FROM run INDEXED BY run_claimable WHE
 JOURNAL_ROWS: Final = sql(
     "SELECT run, {entry} FROM journal WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, seq"
 )
-JOURNALS: Final = sql(f"SELECT json_group_array(json_array(run, {{entry}})) FROM ({JOURNAL_ROWS})")
+JOURNALS: Final = sql("SELECT json_group_array(json_array(run, {entry})) FROM ({rows})").replace("{rows}", JOURNAL_ROWS)
 LANDED: Final = "SELECT 1 FROM journal WHERE run = ? AND seq = ? AND at = ? AND kind = ? AND data = ?"
 
 

@@ -140,7 +140,10 @@ class SqliteStore:
 
     async def open_worker(self, worker: WorkerInfo, *, lease_seconds: float) -> None:
         writer = self._use().writer
-        lock = WorkerLock(self._folder, worker.id)
+        try:
+            lock = WorkerLock(self._folder, worker.id)
+        except OSError as error:
+            raise errors.place(error, self.path) from error
         try:
             await writer.ask(workers.Register(worker, _micros(lease_seconds), self._boot_id))
         except asyncio.CancelledError:  # it may be registered yet: a free lock is the proof that nobody works there
