@@ -23,7 +23,7 @@ from stepwell.app import DEFAULT_TIMEOUT, DEFAULT_VERSION
 from stepwell.cli.root import stepwell as program
 from stepwell.domain import errors, event, run
 from stepwell.domain.retry import Retry
-from stepwell.engine import attempt, context, heartbeat, worker
+from stepwell.engine import attempt, checks, heartbeat, worker
 from stepwell.engine.report import StepReport
 from stepwell.runtime import Runs
 from stepwell.runtime.composition import CAPACITY
@@ -426,7 +426,7 @@ def limits() -> Sequence[tuple[str, str]]:
     """What is refused beyond."""
     return [
         ("input, and state of a checkpoint", "1 MiB"),
-        ("artifact", _size(context.MAX_ARTIFACT)),
+        ("artifact", _size(checks.MAX_ARTIFACT)),
         ("data of `ctx.emit`", "256 KiB"),
         ("a value that is kept inside its event", f"{_size(attempt.INLINE_BYTES)}; larger ones lie beside the journal"),
         ("nesting of a value; whole numbers", "64 levels; below 2^53"),

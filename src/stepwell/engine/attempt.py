@@ -194,6 +194,11 @@ class Attempt:
             self._tries_ended.set()
 
     @property
+    def interrupted(self) -> bool:
+        """Whether the agent's own code cancelled a call, so that what came of it is known to the journal alone."""
+        return self._interrupted is not None
+
+    @property
     def trying(self) -> bool:
         """Whether any step's function is being executed."""
         return self._tries > 0

@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
 import json
 import logging
-import mimetypes
 from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from contextlib import nullcontext
 from datetime import datetime
 from random import Random
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from stepwell.codec import Codec, codec_for, fingerprint
@@ -23,9 +21,11 @@ from stepwell.domain.blob import blob_name
 from stepwell.domain.errors import InvalidDefinition, InvalidValue, Misuse, Seconds
 from stepwell.domain.event import Draft, to_datetime
 from stepwell.domain.ids import NAME
-from stepwell.domain.retry import Retry, seconds
-from stepwell.engine.attempt import Attempt, AttemptStopped
-from stepwell.engine.failure import is_being_closed, mark_together
+from stepwell.domain.retry import Retry
+from stepwell.engine.attempt import Attempt
+from stepwell.engine.branches import all_ended, close_unbegun, end_all, run_branch
+from stepwell.engine.checks import artifact_bytes, check_text, checked_key, distinct, media_type_of, step_policy
+from stepwell.engine.failure import is_being_closed
 from stepwell.engine.function import BoundStep, checked_name, describe
 from stepwell.engine.replay import NOW, Call, keyed_step, step_call
 from stepwell.engine.scope import Scope, branch_path, own_scope, refuse_inside_step, scope_if_own
@@ -35,8 +35,6 @@ from stepwell.ports.crash_point import CrashPoint
 
 T = TypeVar("T")
 
-MAX_ARTIFACT: Final = 64 * 1024 * 1024
-_MAX_KEY: Final = 1000
 _logger = logging.getLogger("stepwell.run")
 _unlimited = nullcontext()
 _checkpointed = CrashPoint("checkpoint.after_record")
@@ -104,7 +102,7 @@ class RunContext:
         self._attempt.touch()
         known = self._attempt.replay.patches.get(id)
         if known is None:
-            _check_text(id, "the id of a patch")
+            check_text(id, "the id of a patch")
             known = not self._attempt.replay.behind(scope.path, scope.position)
             self._attempt.replay.patches[id] = known
             self._attempt.note(Draft(event.PATCH_MARKED, values.dumps({"id": id, "active": known})), scope.path)
@@ -125,10 +123,7 @@ class RunContext:
         run_in: str = "thread",
     ) -> Any:
         bound = describe(fn)
-        if timeout is None and retry is None and in_doubt == "rerun" and run_in == "thread":
-            policy = PLAIN
-        else:
-            policy = _policy(bound, timeout, retry, in_doubt, run_in)
+        policy = step_policy(bound, timeout, retry, in_doubt, run_in)
         await self._open()
         scope = self._scope_of_step(key)
         step = self._make_step(bound, args, scope=scope, name=name, key=key, policy=policy)
@@ -152,7 +147,7 @@ class RunContext:
         digest = fingerprint((*told, bound.kwargs) if bound.kwargs else told, shown)
         compared = function.function if name is None else None
         if key is not None:
-            place = keyed_step(shown, _checked_key(key, shown))
+            place = keyed_step(shown, checked_key(key, shown))
         else:
             assert scope is not None
             place = scope.next_place()
@@ -175,7 +170,7 @@ class RunContext:
             raise InvalidDefinition(f"ctx.map(limit={limit!r}): it must be a whole number of at least 1")
         bound = describe(fn)
         things = list(items)
-        keys = None if key is None else _distinct([key(item) for item in things], bound.described.name)
+        keys = None if key is None else distinct([key(item) for item in things], bound.described.name)
         slots = asyncio.Semaphore(limit) if limit is not None else None
 
         async def one(index: int, item: Any) -> Any:
@@ -209,46 +204,15 @@ class RunContext:
             place = self._scope(verb).next_place()
             self._attempt.open_branches(place, verb, len(branches))
             for index, branch in enumerate(branches):
-                tasks.append(asyncio.create_task(self._branch(branch_path(place, index), branch)))
-            return await self._whole(verb, self._all_ended(tasks))
+                tasks.append(asyncio.create_task(run_branch(self._attempt, branch_path(place, index), branch)))
+            return await self._whole(verb, all_ended(self._attempt, tasks))
         except GeneratorExit:
             if is_being_closed(caller):
                 tasks = []  # nothing can be awaited any more
             raise
         finally:
-            await _end_all(tasks)
-            for branch in branches:
-                if inspect.getcoroutinestate(branch) == inspect.CORO_CREATED:  # never begun, and nobody will
-                    branch.close()
-
-    async def _branch(self, path: str, branch: Coroutine[Any, Any, Any]) -> Any:
-        task = asyncio.current_task()
-        assert task is not None
-        scope = Scope(self._attempt, path, task)
-        scope.enter()
-        try:
-            result = await branch
-        except (SystemExit, KeyboardInterrupt) as error:  # a task would throw it at the event loop
-            return _Raised(error)
-        finally:
-            scope.leave()
-        self._attempt.expect_end(path, scope.position)
-        return result
-
-    async def _all_ended(self, tasks: list[asyncio.Task[Any]]) -> list[Any]:
-        """The results in order when all have ended, else the first error in order. Where the attempt stopped, that
-        goes first, and what other branches were trying comes to its end before, if it may.
-        """
-        if tasks:
-            await _ended_or_stopped(tasks)
-        if any(task.done() and isinstance(_error_of(task), AttemptStopped) for task in tasks):
-            await self._attempt.tries_end()
-            raise AttemptStopped
-        errors = [error for task in tasks if (error := _error_of(task)) is not None]
-        if errors:
-            mark_together(errors)
-            raise errors[0]
-        return [task.result() for task in tasks]
+            await end_all(tasks)
+            close_unbegun(branches)
 
     # ------------------------------------------------------------ facts of the agent's own
 
@@ -264,11 +228,11 @@ class RunContext:
             await self._whole("emit", self._attempt.commit(Draft(kind, text, place)))
 
     async def artifact(self, name: str, content: str | bytes, /, *, media_type: str | None = None) -> None:
-        _check_text(name, "the artifact's name")
-        raw = _raw(name, content)
+        check_text(name, "the artifact's name")
+        raw = artifact_bytes(name, content)
         if media_type is None:
-            media_type = _media_type(name, content)
-        _check_text(media_type, f"the media type of artifact {name}")
+            media_type = media_type_of(name, content)
+        check_text(media_type, f"the media type of artifact {name}")
         ref = blob_name(raw)
         await self._open()
         place = self._scope("artifact").next_place()
@@ -385,123 +349,3 @@ class _RunLog(logging.LoggerAdapter[logging.Logger]):
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         return msg, {**kwargs, "extra": {**(self.extra or {}), **kwargs.get("extra", {})}}
-
-
-class _Raised:
-    """What a branch raised, where its task cannot raise it itself."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-def _ended_or_stopped(tasks: list[asyncio.Task[Any]]) -> asyncio.Future[None]:
-    """What is done when all tasks have ended, or one of them because the attempt stopped."""
-    ended = asyncio.get_running_loop().create_future()
-    left = len(tasks)
-
-    def one_less(task: asyncio.Task[Any]) -> None:
-        nonlocal left
-        left -= 1
-        if not ended.done() and (left == 0 or isinstance(_error_of(task), AttemptStopped)):
-            ended.set_result(None)
-
-    for task in tasks:
-        task.add_done_callback(one_less)
-    return ended
-
-
-def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
-    if task.cancelled():
-        return asyncio.CancelledError()
-    error = task.exception()
-    return error if error is not None or not isinstance(task.result(), _Raised) else task.result().error
-
-
-async def _end_all(tasks: list[asyncio.Task[Any]]) -> None:
-    """Whatever ended the wait: no branch outlives it, and no error of a branch goes unseen."""
-    open_tasks = [task for task in tasks if not task.done()]
-    for task in open_tasks:
-        task.cancel()
-    if open_tasks:
-        await asyncio.wait(open_tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()
-
-
-def _policy(bound: BoundStep, timeout: Seconds | None, retry: Retry | None, in_doubt: Any, run_in: str) -> Policy:
-    if not callable(in_doubt) and in_doubt not in ("rerun", "fail"):
-        raise InvalidDefinition(
-            f"in_doubt={in_doubt!r:.80}", code="definition.in_doubt", hint='use "rerun", "fail" or a function'
-        )
-    if callable(in_doubt) and not bound.described.typed:
-        raise InvalidDefinition(
-            f"step {bound.described.name} has no return annotation, so what its in_doubt function found cannot be told "
-            "from nothing",
-            code="definition.in_doubt",
-            hint="annotate the step's return type",
-        )
-    if run_in not in ("thread", "process"):
-        raise InvalidDefinition(f"run_in={run_in!r:.80}", code="definition.run_in", hint='use "thread" or "process"')
-    if run_in == "process" and (bound.described.is_async or bound.described.wants_context or bound.kwargs):
-        raise InvalidDefinition(
-            f'step {bound.described.name} cannot run with run_in="process"',
-            code="definition.run_in",
-            hint="only a plain function without StepContext and keyword arguments runs in another interpreter",
-        )
-    bounded = None if timeout is None else seconds(timeout, what="timeout")
-    return Policy(bounded, retry, in_doubt, run_in)
-
-
-def _checked_key(key: str, name: str) -> str:
-    if not isinstance(key, str) or not 0 < len(key) <= _MAX_KEY:
-        raise InvalidDefinition(
-            f"step {name}: key {key!r:.80} is not a text of 1 to {_MAX_KEY} characters",
-            code="definition.step_key",
-            hint="use key=str(...)",
-        )
-    values.check(key, what="key")
-    return key
-
-
-def _distinct(keys: list[str], name: str) -> list[str]:
-    seen: set[str] = set()
-    for key in keys:
-        if key in seen:
-            raise InvalidDefinition(
-                f"ctx.map({name}): two items have the key {key!r:.80}",
-                code="definition.step_key",
-                hint="give each item a key of its own, or leave key= out",
-            )
-        seen.add(key)
-    return keys
-
-
-def _raw(name: str, content: str | bytes) -> bytes:
-    if isinstance(content, str):
-        values.check(content, what=f"artifact {name}")
-        raw = content.encode()
-    elif isinstance(content, (bytes, bytearray, memoryview)):
-        raw = bytes(content)
-    else:
-        raise InvalidValue(
-            f"artifact {name} is {type(content).__qualname__}; it must be text or bytes", path=name, code="value.type"
-        )
-    if len(raw) > MAX_ARTIFACT:
-        raise InvalidValue(
-            f"artifact {name} has {len(raw):,} bytes; the limit is {MAX_ARTIFACT:,}", path=name, code="value.size"
-        )
-    return raw
-
-
-def _media_type(name: str, content: str | bytes) -> str:
-    guessed = mimetypes.guess_type(name)[0]
-    return guessed or ("text/plain" if isinstance(content, str) else "application/octet-stream")
-
-
-def _check_text(text: str, what: str) -> None:
-    if not isinstance(text, str) or not text:
-        raise InvalidDefinition(f"{what} is {values.quote(text)}; it must be a text", code="definition.text")
-    values.check(text, what=what)

@@ -102,7 +102,7 @@ class Executor:
             return None
         written = await attempt.finish(stop)
         _ended()
-        if not written or not isinstance(stop, Succeeded) or stop.output.text is None:
+        if not written or attempt.interrupted or not isinstance(stop, Succeeded) or stop.output.text is None:
             return None
         return Ending(attempt.record, stop.output.text, tuple(attempt.artifacts.values()))
 

@@ -32,6 +32,10 @@ async def resume(
         raise InvalidInput(
             f"verdict {verdict!r:.80} is none of done, rerun and fail", code="input.verdict", hint="nothing was changed"
         )
+    if result is not None and verdict != "done":
+        raise InvalidInput(
+            "a result was given, and the verdict is not done", code="input.verdict", hint="nothing was changed"
+        )
     drafts: tuple[Draft, ...] = ()
     if run.life.hold == IN_DOUBT and verdict is not None:
         drafts = (_settlement(await _doubt(store, run.id), verdict, result, clock.now()),)

@@ -476,6 +476,21 @@ class TestVerdicts:
             await resumption.resume(lives.store, lives.clock, held, by="ada", verdict=verdict, result=1)
         assert await lives.record(run) == held
 
+    @pytest.mark.parametrize("verdict", ["rerun", "fail"])
+    async def test_a_result_belongs_to_the_verdict_done_alone(self, verdict: Any) -> None:
+        app = App("test")
+
+        @app.agent
+        async def agent(ctx: Context) -> int:
+            return await ctx.step(sell, "lamp", 10, in_doubt="fail")
+
+        lives = Lives(app)
+        run = await lives.run(crashes=(Crash(AFTER_EFFECT),))
+        held = await lives.record(run)
+        with pytest.raises(ValueError, match="not done"):
+            await resumption.resume(lives.store, lives.clock, held, by="ada", verdict=verdict, result=1)
+        assert await lives.record(run) == held
+
     async def test_a_result_that_is_not_data_is_refused_and_nothing_changes(self) -> None:
         app = App("test")
 

@@ -222,6 +222,13 @@ class TestSoftRecords:
             replay.recall(call("0/2"))
         assert replay.recall(call("0/2", digest="d2")) is not None
 
+    def test_what_went_on_in_a_later_attempt_is_hard(self) -> None:
+        replay = Replay(
+            entries(failed("0/1"), failed("0/2", retry_at=5), retrying("0/1"), completed("0/1"), completed("0/2"))
+        )
+        with pytest.raises(Diverged):
+            replay.recall(call("0/2", digest="other"))
+
     def test_another_step_in_the_place_of_an_unfinished_one_begins_at_its_first_try(self) -> None:
         replay = Replay(
             entries(

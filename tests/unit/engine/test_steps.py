@@ -15,7 +15,7 @@ from stepwell.domain.errors import Fail, StepFailed
 from stepwell.domain.retry import Retry
 from stepwell.ports.context import Context, StepContext
 from stepwell.testing.clock import ManualClock
-from tests.unit.engine.lives import AFTER_AGENT, Crash, Lives, twice
+from tests.unit.engine.lives import AFTER_AGENT, PATIENCE, Crash, Lives, twice
 from tests.unit.engine.samples import add, double, effect, executed, fail, fail_first
 
 
@@ -537,6 +537,18 @@ class TestRetry:
         await lives.output(await lives.run())
         assert executed == {"fail no": 2}
 
+    @pytest.mark.parametrize("retry", [3, "three", {"max_attempts": 3}, Retry])
+    async def test_only_a_retry_is_one(self, retry: Any) -> None:
+        app = App("test")
+
+        @app.agent
+        async def agent(ctx: Context) -> None:
+            await ctx.step(double, 1, retry=retry)
+
+        lives = Lives(app)
+        assert (await lives.error(await lives.run()))["code"] == "definition.retry"
+        assert executed == {}
+
     async def test_a_fail_decides_by_itself_whether_and_when(self) -> None:
         app = App("test")
 
@@ -578,7 +590,7 @@ class TestRetry:
             if crash is not None:
                 await lives.live(run, crash=crash)
             async with lives.working():
-                await lives.until(lambda: _waits(clock, 10), run)  # noqa: B023 - awaited within its own turn
+                await _until_somebody_waits(clock, 10)
                 assert executed == {"busy": 1}
                 clock.advance(10)
                 await lives.settled(run)
@@ -799,6 +811,8 @@ class TestArguments:
         assert executed == {}
 
 
-async def _waits(clock: ManualClock, seconds: float) -> bool:
-    """Whether somebody waits for that moment of the clock."""
-    return any(at == pytest.approx(clock.elapsed() + seconds) for at, _, _ in clock._sleepers)
+async def _until_somebody_waits(clock: ManualClock, seconds: float) -> None:
+    """Return when somebody waits for the clock to be advanced by that much."""
+    async with asyncio.timeout(PATIENCE):
+        while not any(at == pytest.approx(clock.elapsed() + seconds) for at, _, _ in clock._sleepers):
+            await asyncio.sleep(0)

@@ -512,6 +512,45 @@ class TestLeases:
         await worker.kill()
         assert (await lives.record(run)).life.status == "running"
 
+    async def test_a_run_that_was_given_up_so_is_taken_up_again_by_the_same_worker(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        app = App("test")
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        @app.agent
+        async def agent(ctx: Context) -> int:
+            begun.set()
+            await go_on.wait()
+            return await ctx.step(double, 4)
+
+        clock = ManualClock()
+        lives = Lives(app, clock=clock, lease_seconds=0.03)
+        heartbeat = lives.store.heartbeat
+        away = True
+
+        def beat(worker_id: str, *, lease_seconds: float) -> Heartbeat:
+            if away:
+                raise StoreUnavailable("away")
+            return heartbeat(worker_id, lease_seconds=lease_seconds)
+
+        monkeypatch.setattr(lives.store, "heartbeat", beat)
+        run = await lives.submit()
+        async with lives.working() as worker:
+            await begun.wait()
+            clock.advance(0.025)
+            go_on.set()
+            await worker.idle()
+            assert executed == {}
+            away = False
+            async with asyncio.timeout(PATIENCE):
+                while not (await lives.record(run)).life.ended:
+                    clock.advance(0.002)
+                    worker._wake()
+                    await asyncio.sleep(0.001)
+        assert await lives.output(run) == 8
+        assert executed == {"double 4": 1}
+
     async def test_a_step_may_start_just_before(self) -> None:
         app = App("test")
         clock = ManualClock()

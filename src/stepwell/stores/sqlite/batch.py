@@ -35,10 +35,10 @@ _BEFORE_ALL: Final = -(2**63)
 class Memory:
     """What the writer knows of the file between transactions: valid until another connection commits.
 
-    SQLite's own page cache rests on the same counter (`PRAGMA data_version`), so a row kept here is the locked row, not
-    a belief about it. `rows` holds running runs by id. `queued` is how many runs are queued: counted at most once a
-    second, followed in between. `clear` holds agents for which nothing waits, not even for its time, while nobody but the
-    worker that asked holds runs: nothing can be ahead of a new run of theirs until a run becomes claimable.
+    SQLite's own page cache rests on the same counter (`PRAGMA data_version`), so a row kept here is the locked row,
+    not a belief about it. `rows` holds running runs by id. `queued` is how many runs are queued: counted at most once
+    a second, followed in between. `clear` holds agents for which nothing waits, not even for its time, while nobody
+    but the worker that asked holds runs: nothing can be ahead of a new run of theirs until a run becomes claimable.
     """
 
     def __init__(self) -> None:
