@@ -18,7 +18,8 @@ from stepwell.domain.errors import InvalidDefinition, InvalidInput, InvalidValue
 from stepwell.domain.values import check, dumps, loads, reread
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
+    from pydantic_core import PydanticSerializationError
 
 
 class TypedCodec(Codec[T]):
@@ -37,21 +38,17 @@ class TypedCodec(Codec[T]):
         return text, back
 
     def decode(self, text: str, what: str) -> T:
-        from pydantic import ValidationError
-
         try:
             return self._stored.validate_json(text, strict=True, by_alias=False, by_name=True)
-        except ValidationError as error:
+        except _invalid() as error:
             problems = problems_of(error, loads(text, what=what), what)  # `loads` raises if the text is damaged
         raise undecodable("; ".join(map(str, problems)), what, problems[0].path)
 
     def accept(self, plain: object, what: str) -> T:
-        from pydantic import ValidationError
-
         check(plain, what=what)
         try:
             return self._outside.validate_json(dumps(plain), strict=True)
-        except ValidationError as error:
+        except _invalid() as error:
             problems = problems_of(error, plain, what)
         raise InvalidInput("\n".join(map(str, problems)), path=problems[0].path)
 
@@ -75,12 +72,10 @@ class TypedCodec(Codec[T]):
         return _adapter(self.annotation, "forbid")
 
     def _write(self, value: object, what: str) -> str:
-        from pydantic_core import PydanticSerializationError
-
         try:
             # A value of another type is written as what it is: what comes back differs, and the comparison says where.
             written = self._stored.dump_json(cast(T, value), by_alias=False, round_trip=True, warnings=False)
-        except PydanticSerializationError as error:
+        except _unwritable() as error:
             reason = f"{what} cannot be written as JSON: {_gist(error)}"
             unknown = InvalidValue(reason, path=what, code="value.type")
             raise find_fault(value, what) or find_unwritable(value, what) or unknown from None
@@ -92,11 +87,9 @@ class TypedCodec(Codec[T]):
         return text
 
     def _read_back(self, value: object, text: str, what: str) -> T:
-        from pydantic import ValidationError
-
         try:
             return self._stored.validate_json(text, strict=True, by_alias=False, by_name=True)
-        except ValidationError as error:
+        except _invalid() as error:
             problems = problems_of(error, reread(text), what)
         raise find_fault(value, what) or InvalidValue(
             "\n".join(map(str, problems)),
@@ -104,6 +97,20 @@ class TypedCodec(Codec[T]):
             code="value.round_trip",
             hint=f"return what the annotation {name_of(self.annotation)} says, or change the annotation",
         )
+
+
+# What an `except` names is looked up when something was raised, and pydantic is loaded by then: a call that goes well
+# pays for no import statement.
+def _invalid() -> type[ValidationError]:
+    from pydantic import ValidationError
+
+    return ValidationError
+
+
+def _unwritable() -> type[PydanticSerializationError]:
+    from pydantic_core import PydanticSerializationError
+
+    return PydanticSerializationError
 
 
 def _adapter(annotation: Any, extra: Literal["ignore", "forbid"]) -> TypeAdapter[Any]:

@@ -209,6 +209,10 @@ class Attempt:
             self._tries_ended = asyncio.Event()
             await self._tries_ended.wait()
 
+    def leased(self) -> int:
+        """How long the attempt has held the run, in microseconds."""
+        return max(0, round((self.clock.elapsed() - self.claimed_elapsed) * 1_000_000))
+
     def seconds_left(self) -> float:
         """How much of its leased time the run may still use."""
         used = self.record.life.leased / 1_000_000 + self.clock.elapsed() - self.claimed_elapsed
@@ -311,7 +315,12 @@ class Attempt:
         """Number the write and ask for it in one go: a later number that the store sees first would make it take this
         one for written.
         """
-        await self.store.commit(self.lease, self._next(drafts, of_try))
+        notes = self._take_notes(of_try)
+        try:
+            await self.store.commit(self.lease, self._next((*(note for _, note in notes), *drafts)))
+        except asyncio.CancelledError:  # perhaps it was not written: a note that is told twice stays the same
+            self._pending = [*notes, *self._pending]
+            raise
 
     def _unwritable(self, error: Exception) -> AttemptStopped:
         _log.error("run %s: the attempt stops, its store does not answer: %s", self.lease.run_id, error)
@@ -322,8 +331,8 @@ class Attempt:
 
         False when the lease was lost: then nothing was written.
         """
-        leased = round((self.clock.elapsed() - self.claimed_elapsed) * 1_000_000)
-        write = self._next((), None)._replace(outcome=outcome, leased=max(0, leased))
+        notes = self._take_notes(None)
+        write = self._next(tuple(note for _, note in notes))._replace(outcome=outcome, leased=self.leased())
         try:
             await self.store.commit(self.lease, write)
         except LeaseLost:
@@ -334,13 +343,16 @@ class Attempt:
         self.over = isinstance(outcome, _ENDS)
         return True
 
-    def _next(self, drafts: tuple[Draft, ...], scope: str | None) -> Commit:
-        """The next write, with the notes that wait; while the run is being held, with those of a try's own scope."""
-        if self._pending:
-            held = isinstance(self.stop, Held)
-            taken = [note for of, note in self._pending if not held or of == scope]
-            self._pending = [(of, note) for of, note in self._pending if held and of != scope]
-            drafts = (*taken, *drafts)
+    def _take_notes(self, scope: str | None) -> list[tuple[str, Draft]]:
+        """The notes that ride on a write: all that wait, but while the run is being held those of a try's own scope."""
+        if not self._pending:
+            return []
+        held = isinstance(self.stop, Held)
+        taken = [note for note in self._pending if not held or note[0] == scope]
+        self._pending = [note for note in self._pending if held and note[0] != scope]
+        return taken
+
+    def _next(self, drafts: tuple[Draft, ...]) -> Commit:
         self._number += 1
         return Commit(self._number, drafts)
 

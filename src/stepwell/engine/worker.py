@@ -23,6 +23,7 @@ from stepwell.domain.transitions import RUN_TIMEOUT
 from stepwell.domain.values import dumps
 from stepwell.engine.attempt import LOST, Attempt, Lost
 from stepwell.engine.executor import Ending, Executor
+from stepwell.engine.failure import describe_error
 from stepwell.engine.heartbeat import Heart
 from stepwell.ports.notifier import QUEUE
 from stepwell.ports.store import Claim, ClaimRequest, Heartbeat, WorkerInfo
@@ -248,7 +249,8 @@ class Worker:
             attempt = self._executor.prepare(claim)
         except Exception as error:  # noqa: BLE001 - one unreadable run must not stop the others
             _log.exception("run %s cannot be executed, and is held", claim.run.id)
-            why = f"the journal cannot be read by this program: {type(error).__name__}: {error!s:.500}"
+            told = describe_error(error, code="journal.unreadable")
+            why = f"the journal cannot be read by this program: {told.type}: {told.message:.500}"
             self._write_later(claim.lease, Held(DIVERGED, "worker", dumps({"message": why})))
             return
         execution = self._executor.execute(attempt, claim.journal, input_text)
@@ -372,7 +374,7 @@ class Worker:
         _log.warning("run %s does not stop; it is left behind", attempt.record.id)
         self._forget(holding)
         if attempt.stop is not None and not isinstance(attempt.stop, Lost):
-            await self._write_end(attempt.lease, attempt.stop)
+            await self._write_end(attempt.lease, attempt.stop, leased=attempt.leased())
 
     def _write_later(self, lease: Lease, outcome: Outcome) -> None:
         self._run_errand(self._write_end(lease, outcome))
@@ -382,9 +384,9 @@ class Worker:
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
 
-    async def _write_end(self, lease: Lease, outcome: Outcome) -> None:
+    async def _write_end(self, lease: Lease, outcome: Outcome, *, leased: int = 0) -> None:
         """End an attempt from outside its task, which either does not exist or does not stop."""
         try:
-            await self._store.commit(lease, Commit(_LAST_COMMIT, outcome=outcome))
+            await self._store.commit(lease, Commit(_LAST_COMMIT, outcome=outcome, leased=leased))
         except (LeaseLost, StoreError) as error:
             _log.warning("run %s: its attempt could not be ended from outside: %s", lease.run_id, error)

@@ -208,7 +208,7 @@ class Runtime(Generic[D]):
         runnable = self._runnable(agent)
         options = Options(idempotency_key, delay, priority, metadata)
         submitted = await self._submitter.submit(runnable, input, options)
-        if self._worker is not None:
+        if self._worker is not None and not submitted.run.life.ended:
             self._worker.adopt(submitted.run.id)
         return self._make_run(submitted.run)
 

@@ -127,9 +127,9 @@ class TestLongJournals:
         await store.commit(claim.lease, Commit(5, outcome=HandedBack()))
         limited = batch.Batch.__init__
 
-        def with_a_limit(self: batch.Batch, connection: apsw.Connection, *arguments: Any, **options: Any) -> None:
-            connection.limit(apsw.SQLITE_LIMIT_LENGTH, 3000)
-            limited(self, connection, *arguments, **options)
+        def with_a_limit(self: batch.Batch, cursor: apsw.Cursor, *arguments: Any, **options: Any) -> None:
+            cursor.connection.limit(apsw.SQLITE_LIMIT_LENGTH, 3000)
+            limited(self, cursor, *arguments, **options)
 
         monkeypatch.setattr(batch.Batch, "__init__", with_a_limit)
         [claim] = await take(store, worker)

@@ -369,6 +369,47 @@ class TestOwnCancellation:
         lives = Lives(app)
         assert await lives.output(await lives.run()) == "done"
 
+    async def test_what_rode_on_a_cancelled_write_rides_on_the_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        app = App("test")
+        cancelled = asyncio.Event()
+
+        async def wait_for_that() -> str:
+            await cancelled.wait()
+            return "done"
+
+        @app.agent(retry=Retry(2, first_delay=0))
+        async def agent(ctx: Context) -> list[str]:
+            async def notes() -> str:
+                ctx.now()
+                return await ctx.step(wait_for_that)
+
+            async def writes() -> str:
+                try:
+                    async with asyncio.timeout(0.01):
+                        await ctx.emit("written")
+                finally:
+                    cancelled.set()
+                return "written"
+
+            return list(await ctx.gather(notes(), writes()))
+
+        lives = Lives(app)
+        run = await lives.submit()
+        commit = lives.store.commit
+        dropped: list[Commit] = []
+
+        async def commit_unless_cancelled(lease: Lease, write: Commit) -> Any:
+            if not dropped:
+                dropped.append(write)
+                await _hang()
+            return await commit(lease, write)
+
+        monkeypatch.setattr(lives.store, "commit", commit_unless_cancelled)
+        await lives.live(run)
+        assert [draft.kind for draft in dropped[0].drafts] == [event.TIME_READ, "custom.written"]
+        assert await lives.output(run) == ["done", "written"]
+        assert len(await lives.journal(run, event.STEP_COMPLETED)) == 1
+
     async def test_a_bound_that_does_not_bite_is_harmless(self) -> None:
         app = App("test")
 

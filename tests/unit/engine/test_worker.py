@@ -429,6 +429,7 @@ class TestDrain:
         await asyncio.wait(tasks)
         assert executed["ignored"] >= 2
         assert record.life.status == "queued"
+        assert record.life.leased > 0
         assert [entry.kind for entry in await lives.journal(run)][-1] == event.RUN_HANDED_BACK
 
     async def test_stopping_twice_is_fine(self) -> None:

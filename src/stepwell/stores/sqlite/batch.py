@@ -79,9 +79,10 @@ class Batch:
     """The working set of one transaction. `careful` says that its operations may have been written before."""
 
     def __init__(
-        self, connection: apsw.Connection, memory: Memory, deaths: Deaths, clock: Clock, *, careful: bool = False
+        self, cursor: apsw.Cursor, memory: Memory, deaths: Deaths, clock: Clock, *, careful: bool = False
     ) -> None:
-        self.connection = connection
+        self.connection = cursor.connection
+        self._cursor = cursor
         self.deaths = deaths
         self.now = clock.now()
         self.careful = careful
@@ -258,7 +259,7 @@ class Batch:
         if fresh:
             self._insert_runs(fresh)
         if self.new_keys:
-            statements.INSERT_KEYS.run(self.connection, self.new_keys)
+            statements.INSERT_KEYS.run(self._cursor, self.new_keys)
             self.new_keys = []
         self._insert_entries(rows)
         if len(fresh) < len(rows):
@@ -272,7 +273,7 @@ class Batch:
         for row in rows:
             columns += row.facts
             columns += row.life
-        statements.INSERT_RUNS.run(self.connection, columns)
+        statements.INSERT_RUNS.run(self._cursor, columns)
         first = self.connection.last_insert_rowid() - len(rows) + 1  # a list of rows gets numbers without a gap
         for n, row in enumerate(rows, first):
             row.n = n
@@ -288,7 +289,7 @@ class Batch:
                 evidence = n, entry
         if columns:
             self._evidence = evidence
-            statements.INSERT_ENTRIES.run(self.connection, columns)
+            statements.INSERT_ENTRIES.run(self._cursor, columns)
 
     def _update_runs(self, rows: list[Row]) -> None:
         lives: list[Any] = []
@@ -303,9 +304,9 @@ class Batch:
             else:
                 touched += (row.n, life.seq, life.commit_no, life.updated_at, life.losses)
         if touched:
-            statements.UPDATE_TOUCHED.run(self.connection, touched)
+            statements.UPDATE_TOUCHED.run(self._cursor, touched)
         if lives:
-            statements.UPDATE_LIVES.run(self.connection, lives)
+            statements.UPDATE_LIVES.run(self._cursor, lives)
 
     def has_landed(self) -> bool:
         """After a commit of unknown result: whether it is in the file. Facts never change, so one of them decides."""

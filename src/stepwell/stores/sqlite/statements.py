@@ -50,20 +50,20 @@ class ManyRows:
         self._columns = columns
         self._texts: dict[int, str] = {}
 
-    def run(self, connection: apsw.Connection, parameters: list[Any]) -> None:
+    def run(self, cursor: apsw.Cursor, parameters: list[Any]) -> None:
         """Run for all rows, whose columns follow each other in `parameters`."""
         if len(parameters) == self._columns:
-            connection.execute(self._single, parameters)
+            cursor.execute(self._single, parameters)
             return
         most = ROWS_AT_ONCE * self._columns
         for start in range(0, len(parameters), most):
-            self._run(connection, parameters[start : start + most])
+            self._run(cursor, parameters[start : start + most])
 
-    def _run(self, connection: apsw.Connection, parameters: list[Any]) -> None:
+    def _run(self, cursor: apsw.Cursor, parameters: list[Any]) -> None:
         rows = len(parameters) // self._columns
         size = 1 << (rows - 1).bit_length()
         parameters.extend([None] * ((size - rows) * self._columns))
-        connection.execute(self._texts.get(size) or self._make(size), parameters)
+        cursor.execute(self._texts.get(size) or self._make(size), parameters)
 
     def _make(self, size: int) -> str:
         row = f"({','.join('?' * self._columns)})"

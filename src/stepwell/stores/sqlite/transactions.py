@@ -62,6 +62,7 @@ class Transactions:
     def __init__(self, connection: apsw.Connection, path: str, clock: Clock, deaths: Deaths) -> None:
         self.stats = Stats()
         self._connection = connection
+        self._cursor = connection.cursor()  # one for all writes: a connection would make one for each statement
         self._path = path
         self._clock = clock
         self._deaths = deaths
@@ -111,7 +112,7 @@ class Transactions:
     # ------------------------------------------------------------ one transaction
 
     def _attempt(self, operations: Sequence[Operation], changes: Changes, *, careful: bool) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._cursor.execute("BEGIN IMMEDIATE")
         try:
             if self._is_foreign():
                 changes.foreign = True
@@ -130,12 +131,12 @@ class Transactions:
         self._finish(operations, batch)
 
     def _batch(self, *, careful: bool = False) -> Batch:
-        return Batch(self._connection, self._memory, self._deaths, self._clock, careful=careful)
+        return Batch(self._cursor, self._memory, self._deaths, self._clock, careful=careful)
 
     def _commit(self, batch: Batch) -> None:
         """Commit. A failed one is unknown, not failed: unless SQLite says that it is still open, the file decides."""
         try:
-            self._connection.execute("COMMIT")
+            self._cursor.execute("COMMIT")
         except apsw.Error:
             if self._connection.in_transaction or not self._has_landed(batch):
                 raise
