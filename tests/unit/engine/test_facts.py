@@ -407,6 +407,27 @@ class TestCheckpoint:
         await lives.live(run, app=new)
         assert (await lives.hold(run))["why"] == "diverged"
 
+    async def test_a_program_that_saves_earlier_than_before_is_held(self) -> None:
+        def app_with(steps: int) -> App[Any]:
+            app = App("test")
+
+            @app.agent(name="agent")
+            async def agent(ctx: Context) -> int:
+                if await ctx.restore(int) is None:
+                    for n in range(steps):
+                        await ctx.step(double, n)
+                    await ctx.checkpoint(1)
+                return steps
+
+            return app
+
+        lives = Lives(app_with(3))
+        run = await lives.submit()
+        await lives.live(run, crash=Crash("step.after_record", passing=2))
+        await lives.live(run, app=app_with(1))
+        assert (await lives.hold(run))["step"] == "0/2"
+        assert await lives.facts(run, event.CHECKPOINT_SAVED) == []
+
     async def test_a_program_that_no_longer_restores_is_held_and_repeats_nothing(self) -> None:
         old, _ = self.counting(2)
         for calls in ("step", "uuid", "nothing"):
