@@ -56,6 +56,12 @@ class FunctionAgent(Agent[I_contra, O_co], Generic[P, I_contra, O_co]):
         self.name = name or fn.__name__
         _check_signature(fn, self.name)
         self.version = DEFAULT_VERSION if version is None else _checked_version(version, self.name)
+        if retry is not None and not isinstance(retry, Retry):
+            raise InvalidDefinition(
+                f"agent {self.name!r}: retry={retry!r:.80} is not a Retry",
+                code="definition.retry",
+                hint="write retry=Retry(max_attempts=3)",
+            )
         self.retry = retry
         self.timeout = micros(DEFAULT_TIMEOUT if timeout is None else timeout, what=f"agent {self.name}: timeout")
         self.fn = fn

@@ -32,7 +32,7 @@ def _diverged(facts: Facts) -> list[str]:
     return [
         "its program is not the one that wrote its journal:",
         f"{facts.get('message', 'the program has changed')}",
-        "nothing was executed, and no attempt was counted",
+        "no finished step was executed again, and no attempt was counted",
         'put the program back, or guard the change with ctx.patched("name"), then:',
     ]
 

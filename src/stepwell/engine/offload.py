@@ -7,6 +7,7 @@ be stopped; when its step times out, its result is dropped and the thread serves
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import json
@@ -16,7 +17,7 @@ import sys
 import threading
 import typing
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from stepwell.codec import codec_for
 from stepwell.domain.errors import Fail, Misuse, NotExecuted
@@ -25,6 +26,10 @@ from stepwell.domain.values import dumps
 _MAX_THREADS: Final = 256
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _CHILD: Final = "stepwell.engine.process_child"
+
+
+_Delivery: TypeAlias = Callable[[], None]
+_Work: TypeAlias = Callable[[], _Delivery]
 
 
 class RemoteError(Exception):
@@ -40,7 +45,7 @@ class Offload:
     """Threads that are made when needed and reused. Daemons: a step that never returns keeps no process alive."""
 
     def __init__(self) -> None:
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0
@@ -59,26 +64,23 @@ class Offload:
             else:
                 future.set_result(value)
 
-        def work() -> None:
+        def work() -> _Delivery:
             error: BaseException | None = None
             value: Any = None
             if future.done():  # the step was given up before a thread was free: it must not happen now
-                return
+                return lambda: None
             try:
                 value = context.run(fn, *args, **kwargs)
             except StopIteration as stop:  # a future cannot carry it
                 error = RuntimeError(f"the step raised {stop!r}")
             except BaseException as raised:  # noqa: BLE001 - it is the step's error, SystemExit included
                 error = raised
-            try:
-                loop.call_soon_threadsafe(deliver, error, value)
-            except RuntimeError:  # the loop has closed meanwhile: nobody waits for the result any more
-                return
+            return lambda: _tell(loop, deliver, error, value)
 
         self._submit(work)
         return await future
 
-    def _submit(self, work: Callable[[], None]) -> None:
+    def _submit(self, work: _Work) -> None:
         with self._lock:
             if self._idle == 0 and self._threads < _MAX_THREADS:
                 self._threads += 1
@@ -89,15 +91,22 @@ class Offload:
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:
-            work()
+            deliver = work()
             with self._lock:
-                self._idle += 1
+                self._idle += 1  # before anybody is told: who goes on at once finds this thread free
+            deliver()
+            del work, deliver  # an idle thread keeps nothing alive
 
     def close(self) -> None:
         """Let idle threads go."""
         with self._lock:
             for _ in range(self._threads):
                 self._work.put(None)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, deliver: Callable[..., None], *outcome: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile: nobody waits for the result any more
+        loop.call_soon_threadsafe(deliver, *outcome)
 
 
 async def in_process(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
