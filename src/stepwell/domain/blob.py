@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
-
-CHUNK_BYTES: Final = 256 * 1024
 
 
 def blob_name(content: bytes) -> str:

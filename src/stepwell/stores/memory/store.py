@@ -6,7 +6,6 @@ alone, which comes from a thread of its own. The rules of a run's life are in `d
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -14,6 +13,7 @@ from threading import Lock
 from typing import Final
 
 from stepwell.domain import transitions
+from stepwell.domain.blob import blob_name
 from stepwell.domain.errors import Busy, Conflict, NotFound
 from stepwell.domain.event import Draft, Entry
 from stepwell.domain.outcome import Commit
@@ -191,7 +191,7 @@ class MemoryStore:
     # ------------------------------------------------------------ values that lie beside the journal
 
     async def put_blob(self, content: bytes) -> str:
-        ref = hashlib.sha256(content).hexdigest()
+        ref = blob_name(content)
         self._blobs[ref] = bytes(content)
         return ref
 

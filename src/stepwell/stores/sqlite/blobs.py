@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
 import apsw
 
+from stepwell.domain.blob import blob_name
 from stepwell.domain.errors import NotFound
 from stepwell.stores.sqlite.batch import Batch
 from stepwell.stores.sqlite.operations import Operation
@@ -44,7 +44,7 @@ class PutPart(Operation):
 
 def look_for(connection: apsw.Connection, content: bytes) -> tuple[str, bool]:
     """The name that these bytes have everywhere, and whether they are kept already."""
-    name = hashlib.sha256(content).hexdigest()
+    name = blob_name(content)
     return name, _exists(connection, name)
 
 
