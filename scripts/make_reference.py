@@ -19,13 +19,14 @@ import click
 
 import stepwell
 from stepwell import config
-from stepwell.app import DEFAULT_TIMEOUT, DEFAULT_VERSION
+from stepwell.app import DEFAULT_CHILDREN, DEFAULT_TIMEOUT, DEFAULT_VERSION
 from stepwell.cli.root import stepwell as program
-from stepwell.domain import errors, event, run
+from stepwell.domain import errors, event, run, wait
 from stepwell.domain.retry import Retry
-from stepwell.engine import attempt, checks, heartbeat, worker
+from stepwell.engine import attempt, checks, children, heartbeat, waits
+from stepwell.engine.defaults import DRAIN, LEASE_SECONDS
 from stepwell.engine.report import StepReport
-from stepwell.runtime import Runs
+from stepwell.runtime import Agents, Questions, Queues, Runs, Sessions, Workers
 from stepwell.runtime.composition import CAPACITY
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -75,14 +76,25 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # ---------------------------------------------------------------- the Python surface
 
 GROUPS: Final = {
-    "Declaring agents": "App Agent Context StepContext RunInfo",
-    "Running them": "Runtime Runs StepReport run_sync Run RunResult Artifact Event RunStatus ErrorInfo",
+    "Declaring agents": "App Agent Limit",
+    "Inside a run": "Context StepContext RunInfo Session SessionState Message ChildRun ChildResult",
+    "Running them": "Runtime Runs StepReport run_sync Run RunResult Artifact Event RunStatus ErrorInfo TextPart",
+    "Questions": "Question Questions",
+    "Looking at a store": ("Sessions StoredSession StoredState Agents AgentInfo Workers WorkerInfo Queues LaneInfo"),
     "Policies": "Retry Fail NotExecuted",
     "Errors": "",
 }
-MADE_BY_USERS: Final = ("App", "Runtime", "Retry", "Fail")
-# Not for importing: what `runtime.runs` is, and what `on_step` is given.
-REACHED: Final = {"Runs": Runs, "StepReport": StepReport}
+MADE_BY_USERS: Final = ("App", "Limit", "Runtime", "Retry", "Fail")
+# Not for importing: what `runtime.runs` and its like are, and what `on_step` is given.
+REACHED: Final = {
+    "Runs": Runs,
+    "Questions": Questions,
+    "Sessions": Sessions,
+    "Agents": Agents,
+    "Workers": Workers,
+    "Queues": Queues,
+    "StepReport": StepReport,
+}
 
 
 def python_page() -> str:
@@ -334,27 +346,49 @@ def _spaced(node: ast.JoinedStr, parts: Sequence[str]) -> Iterator[str]:
 # ---------------------------------------------------------------- events
 
 KINDS: Final = {
-    event.RUN_QUEUED: ("submitted; the journal begins", "agent, version, input, priority, available_at"),
+    event.RUN_QUEUED: (
+        "submitted; the journal begins, in a retry with what it takes over",
+        "agent, version, input, priority, available_at, parent, retry_of",
+    ),
     event.RUN_STARTED: ("a worker claimed it, and a new attempt begins", "attempt, fence, worker"),
     event.RUN_RESUMED: ("a worker claimed it, and the attempt goes on", "fence, worker, cause"),
     event.RUN_LOST: ("its worker is proven dead", "attempt, worker, losses"),
     event.RUN_HANDED_BACK: ("its worker gave it back unfinished", "worker"),
     event.RUN_RETRYING: ("the attempt ended in an error, another follows", "attempt, error, available_at"),
+    event.RUN_WAITING: ("parked: every branch waits, and nothing is held meanwhile", "waits"),
     event.RUN_HELD: ("set aside until somebody resumes it", "why, by, and what a person needs to know"),
     event.RUN_RELEASED: ("somebody lifted the hold", "by, verdict"),
+    event.RUN_CANCELLING: ("somebody asked for its end, and it is about to", "by, reason"),
     event.RUN_SUCCEEDED: ("the agent returned", "output"),
     event.RUN_FAILED: ("the agent raised, or the run was given up", "error, dead"),
+    event.RUN_CANCELLED: ("it was ended on request", "by, reason"),
+    event.RUN_DISCARDED: ("somebody took it off the list of the dead", "by"),
     event.RUN_TIMED_OUT: ("a limit of time has passed", "limit"),
     event.STEP_INTENDED: ("a step under a policy that must know is about to run", "name, digest, function, in_doubt"),
     event.STEP_COMPLETED: ("a step is done and is never executed again", "name, digest, function, ms, result"),
     event.STEP_FAILED: ("a try failed; with retry_at another follows", "name, digest, function, error, try, retry_at"),
+    event.WAIT_OPENED: (
+        "the agent waits: for a time, a signal, an answer or a child",
+        "wait, type, name, until; of a question: schema, details, assignee, digest",
+    ),
+    event.WAIT_CLOSED: (
+        "what was waited for has come, or its time is over",
+        "wait, outcome; by whom and value, or the signal",
+    ),
+    event.SIGNAL_RECEIVED: ("somebody sent the run a message", "signal, name, by, value"),
+    event.CHILD_STARTED: ("the agent started another run", "child, agent, mode, digest"),
+    event.CHILD_ENDED: ("that run has ended", "child, status, output or error"),
+    event.TEXT_DELTA: ("a piece of streamed text", "stream, text, attempt: which showing of the stream it belongs to"),
+    event.TEXT_COMPLETED: ("a stream of text is complete", "stream, length"),
+    event.SESSION_CHANGED: ("the agent wrote to its session", "key, version"),
+    event.SESSION_READ: ("the agent read from its session", "key, version, value"),
     event.ARTIFACT_SAVED: ("a file is kept with the run", "artifact, name, media_type, size"),
     event.CHECKPOINT_SAVED: ("the agent saved its state", "version, state"),
     event.PATCH_MARKED: ("the agent passed `ctx.patched`", "id, active"),
     event.TIME_READ: ("the agent read the time", "value"),
     f"{event.CUSTOM}<name>": ("the agent called `ctx.emit`", "what it gave"),
 }
-RESERVED: Final = (event.RUN_WAITING, event.RUN_CANCELLING, event.RUN_CANCELLED, event.RUN_EXHAUSTED)
+RESERVED: Final = (event.RUN_EXHAUSTED,)
 
 
 def events_page() -> str:
@@ -413,10 +447,15 @@ def defaults() -> Sequence[tuple[str, str]]:
         ),
         ("a step's `timeout`", "none"),
         ('a step\'s `in_doubt`, `run_in`', '`"rerun"`, `"thread"`'),
+        ("an app's `limit`, an agent's `concurrency`", "none: as many runs as the workers have room for"),
+        ('an agent\'s `session`, `busy`', '`"shared"`, `"queue"`'),
+        ("an agent's `children`: live children of one run", str(DEFAULT_CHILDREN)),
+        ("`timeout` of `ctx.ask` and `ctx.wait_for`", "none: the run waits, and holds nothing"),
         ("runs that a `Runtime` executes at once", str(CAPACITY)),
-        ("a lease; it is extended", f"{worker.LEASE_SECONDS:g} s; {heartbeat.BEATS_PER_LEASE} times in that time"),
+        ("a run whose branches all wait is parked after", f"{waits.PARK_AFTER * 1000:g} ms"),
+        ("a lease; it is extended", f"{LEASE_SECONDS:g} s; {heartbeat.BEATS_PER_LEASE} times in that time"),
         ("a worker stops acting when its lease was not confirmed for", f"{heartbeat.SELF_STOP:g} of a lease"),
-        ("time for running attempts when a worker stops", _duration(worker.DRAIN)),
+        ("time for running attempts when a worker stops", _duration(DRAIN)),
         ("a run is given up after", f"{run.MAX_CONSECUTIVE_LOSSES} proven losses without progress, "
                                     f"or {run.MAX_LOSSES_AND_EXPIRIES} losses and expired leases in all"),
     ]  # fmt: skip
@@ -430,8 +469,12 @@ def limits() -> Sequence[tuple[str, str]]:
         ("data of `ctx.emit`", "256 KiB"),
         ("a value that is kept inside its event", f"{_size(attempt.INLINE_BYTES)}; larger ones lie beside the journal"),
         ("nesting of a value; whole numbers", "64 levels; below 2^53"),
-        ("a step's name", "200 characters"),
-        ("names of agents, apps and events", "a letter or digit, then up to 127 of `A-Za-z0-9_.:@-`"),
+        ("an answer, the payload of a signal", "1 MiB"),
+        ("a value of a session", "256 KiB"),
+        ("signals that a run keeps until it waits for them", f"{wait.MAX_SIGNALS:,}"),
+        ("children of children", f"{children.MAX_DEPTH} levels"),
+        ("a step's name; names and ids of signals", "200 characters"),
+        ("names of agents, apps, sessions and events", "a letter or digit, then up to 127 of `A-Za-z0-9_.:@-`"),
         ("priority", f"-{run.PRIORITY_RANGE} to {run.PRIORITY_RANGE}; a point is a place 30 s earlier in the queue"),
     ]
 

@@ -1,23 +1,26 @@
-"""Audit the licences of the installed Python packages against a policy.
+"""Audit the licences of the installed Python packages against a policy; ask a person about what no rule speaks about.
 
     stepwell run examples/licence_audit/app.py --input @policy.yaml
 
-Every package is a step: killed at any moment, the audit goes on with the package that it was at.
+Every package is a step: killed at any moment, the audit goes on with the package that it was at. While it waits for
+answers it is a row in the store, and no process.
 """
 
 import os
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Final
 
 from licence_audit.expressions import parse
-from licence_audit.policy import UNKNOWN_LICENCE, Decision, Policy, Verdict, normalised
+from licence_audit.policy import UNKNOWN_LICENCE, Answer, Decision, Policy, Verdict, normalised
 from licence_audit.reading import Reading, read
 from licence_audit.report import Finding, as_csv, as_markdown, as_table, summary
-from stepwell import App, Context, Fail
+from stepwell import App, AskTimeout, Context, Fail
 
 app = App("licences")
 
@@ -26,11 +29,28 @@ app = App("licences")
 async def licence_audit(ctx: Context, policy: Policy) -> str:
     """Audit the licences of the installed packages against a policy."""
     packages = await ctx.step(list_packages, policy.environment)
-    findings = [await ctx.step(inspect, policy, package, name=f"inspect {package}") for package in packages]
+    found = [await ctx.step(inspect, policy, package, name=f"inspect {package}") for package in packages]
+    findings = list(await ctx.gather(*(settle(ctx, policy, finding) for finding in found)))  # all questions at once
     await ctx.artifact("licences.md", as_markdown(findings))
     await ctx.artifact("licences.csv", as_csv(findings))
     refuse(findings, policy)
     return as_table(findings)
+
+
+async def settle(ctx: Context, policy: Policy, finding: Finding) -> Finding:
+    """Let a person decide what no rule does. Silence denies."""
+    if finding.verdict is not Verdict.UNKNOWN or not policy.days_to_answer:
+        return finding
+    try:
+        answer = await ctx.ask(
+            f"May we use {finding.package} ({finding.licence})?",
+            Answer,
+            details={"why": "; ".join([finding.rule, *finding.notes])},
+            timeout=timedelta(days=policy.days_to_answer),
+        )
+    except AskTimeout:
+        return replace(finding, verdict=Verdict.DENY, rule="nobody answered")
+    return replace(finding, verdict=Verdict(answer), rule="a person")
 
 
 # ---------------------------------------------------------------- steps

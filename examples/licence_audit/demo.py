@@ -1,4 +1,5 @@
-"""Starts the audit, kills its process with SIGKILL in the middle, continues it, and proves what ran again.
+"""Starts the audit, kills its process with SIGKILL in the middle, continues it, answers what it asks, and proves what
+ran again.
 
     make demo
 
@@ -7,6 +8,7 @@ Ends with 0 when the report is complete and at most one step ran twice, else wit
 """
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -54,10 +56,13 @@ class Stage:
 
     def run(self, *arguments: str) -> tuple[str, str]:
         """Run the command to its end; what it wrote to stdout and to stderr. A failure ends the demonstration."""
-        process = self.start(*arguments)
+        return self.end_of(self.start(*arguments))
+
+    def end_of(self, process: subprocess.Popen[str]) -> tuple[str, str]:
+        """Wait for the end of a command that was started."""
         output, progress = process.communicate(timeout=LONGEST_WAIT)
         if process.returncode != 0:
-            give_up(f"stepwell {' '.join(arguments)} ended with {process.returncode}", progress)
+            give_up(f"{' '.join(map(str, process.args[2:]))} ended with {process.returncode}", progress)  # type: ignore[index]
         return output, progress
 
     def inspected(self) -> list[str]:
@@ -84,10 +89,19 @@ def main() -> int:
 
         explain(3, "Continue: a new process finds the old one dead and takes over its run.")
         command(f"stepwell run {AUDIT} --continue")
-        report, told = stage.run("run", AUDIT, "--continue")
+        continued = stage.start("run", AUDIT, "--continue")
+        asked = answer_all(stage, continued)
+        report, told = stage.end_of(continued)
         indent(shortened(told.splitlines()))
 
-        explain(4, "The report, as the second process wrote it to stdout.")
+        explain(4, "What no rule speaks about, the audit asked. Here somebody answers, in a third process.")
+        for question, answered in asked:
+            tell(question)
+            command(answered)
+        if not asked:
+            tell("In this environment the rules speak about everything: nothing was asked.")
+
+        explain(5, "The report, as the second process wrote it to stdout.")
         print(report, flush=True)
         tell("The run also keeps it as files:")
         command("stepwell runs artifact last licences.csv")
@@ -111,6 +125,17 @@ def kill_in_the_middle(stage: Stage, enough: int) -> list[str]:
     return process.communicate()[1].splitlines()
 
 
+def answer_all(stage: Stage, process: subprocess.Popen[str]) -> list[tuple[str, str]]:
+    """Allow whatever the audit asks until it ends: each question, and the command that answered it."""
+    answered: list[tuple[str, str]] = []
+    deadline = time.monotonic() + LONGEST_WAIT
+    while process.poll() is None and time.monotonic() < deadline:
+        for question in json.loads(stage.run("inbox", "--json")[0] or "[]"):
+            stage.run("answer", question["id"], "allow", "--by", "demo")
+            answered.append((question["text"], f"stepwell answer {question['id'][-6:]} allow"))
+    return answered
+
+
 def verdicts_of(findings: str) -> dict[str, str]:
     """The verdict on each package, from the CSV."""
     return {row["package"]: row["verdict"] for row in csv.DictReader(findings.splitlines())}
@@ -120,7 +145,7 @@ def prove(before: Sequence[str], after: Sequence[str], packages: set[str], verdi
     """Compare the log of effects with the packages and the report, and tell what ran again. 0 if all is well."""
     counted = Counter([*before, *after])
     twice = [package for package, times in counted.items() for _ in range(times - 1)]
-    explain(5, "The proof: a log outside the store, with a line for every inspection begun.")
+    explain(6, "The proof: a log outside the store, with a line for every inspection begun.")
     tell(f"{len(before)} inspections began before the kill, {len(after)} after it.")
     if twice == [before[-1]]:
         tell(

@@ -19,6 +19,13 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Answer(StrEnum):
+    """What a person may say about a package of which no rule speaks."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
 class Decision(NamedTuple):
     """A verdict and the rule that decided it."""
 
@@ -47,6 +54,9 @@ class Policy(BaseModel):
     )
     environment: str | None = Field(
         default=None, description="a virtual environment or its site-packages; without it, the one that runs the audit"
+    )
+    days_to_answer: float = Field(
+        default=2, ge=0, description="how long people may take to decide on what is unknown; 0: nobody is asked"
     )
     fail_on: list[Literal["deny", "unknown"]] = Field(
         default_factory=list, description="verdicts that make the run fail, after the report is written"

@@ -1,4 +1,4 @@
-"""A newcomer's first program: killed inside a step and between two, and continued. Stdout holds its output only."""
+"""A newcomer's first program: tested, killed after its step and while it sleeps, and continued."""
 
 import os
 import signal
@@ -6,14 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from hello.app import app, hello
+from stepwell import InvalidInput, NotFound
+from stepwell.testing import runtime
 from tests.checkout import ROOT
 from tests.docs.pages import blocks
 
 HELLO = ROOT / "examples" / "hello" / "app.py"
-OUTPUT = "*** Hello, Ada! ***\n    Stepwell\n"
+OUTPUT = "HELLO, ADA!\n"
 
 # As `stepwell`, but dead at once when the first step's result is on record.
-KILLED_BETWEEN_STEPS = """
+KILLED_AFTER_THE_STEP = """
 import os, signal
 from stepwell.cli import main
 from stepwell.ports import crash_point
@@ -32,44 +37,43 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {"STEPWELL_STORE": f"sqlite:///{folder / 'hello.db'}", "NO_COLOR": "1"}
 
 
-def go_on(folder: Path) -> subprocess.CompletedProcess[str]:
-    """`stepwell run app.py --continue`."""
-    command = [sys.executable, "-m", "stepwell", "run", str(HELLO), "--continue"]
+GO_ON = [sys.executable, "-m", "stepwell", "run", str(HELLO), "--continue"]
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
     return subprocess.run(command, env=environment(folder), capture_output=True, text=True, timeout=60)
 
 
-def status_of(progress: str) -> dict[str, str]:
-    """What the progress says of each step: the first word behind its name."""
-    lines = [line.split() for line in progress.splitlines()]
-    marks = {"✓": "done", "↺": "remembered"}
-    return {line[1]: marks[line[0]] for line in lines if line[:1] and line[0] in marks}
+async def test_hello() -> None:
+    async with runtime(app) as rt:
+        assert (await rt.run(hello, "Ada")).output == "HELLO, ADA!"
+        with pytest.raises(InvalidInput):
+            await rt.run("hello", {"name": "Ada"})
+        with pytest.raises(NotFound, match="hello"):
+            await rt.run("helo", "Ada")
 
 
-def test_killed_inside_a_step_it_goes_on_with_that_step(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "stepwell", "run", str(HELLO), "Ada"]
-    with subprocess.Popen(
-        command, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as first:
-        assert first.stderr is not None
-        for line in first.stderr:
-            if "✓ greet" in line:  # from here on, `decorate` takes four seconds
-                first.kill()
-        assert first.wait() == -signal.SIGKILL
-    second = go_on(tmp_path)
-    assert (second.returncode, second.stdout) == (0, OUTPUT)
-    assert status_of(second.stderr) == {"greet": "remembered", "decorate": "done", "sign": "done"}
-
-
-def test_killed_between_two_steps_it_goes_on_with_the_next(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", KILLED_BETWEEN_STEPS, "run", str(HELLO), "Ada"]
-    first = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=60)
+def test_killed_after_its_step_and_again_while_it_sleeps_it_goes_on_and_greets_once(tmp_path: Path) -> None:
+    first = run([sys.executable, "-c", KILLED_AFTER_THE_STEP, "run", str(HELLO), "Ada"], tmp_path)
     assert (first.returncode, first.stdout) == (-signal.SIGKILL, "")
-    second = go_on(tmp_path)
-    assert (second.returncode, second.stdout) == (0, OUTPUT)
-    assert status_of(second.stderr) == {"greet": "remembered", "decorate": "done", "sign": "done"}
-    third = go_on(tmp_path)
-    assert third.returncode == 4
-    assert "no run of hello is unfinished" in third.stderr
+    with subprocess.Popen(
+        GO_ON, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as second:
+        assert second.stderr is not None
+        told = []
+        for line in second.stderr:
+            told.append(line)
+            if "waits" in line:  # from here on, it sleeps for ten seconds
+                second.kill()
+        assert second.wait() == -signal.SIGKILL
+        assert any("greet" in line and "remembered" in line for line in told)
+    third = run(GO_ON, tmp_path)
+    assert (third.returncode, third.stdout) == (0, OUTPUT)
+    assert "↺ greet" in third.stderr
+    fourth = run(GO_ON, tmp_path)
+    assert fourth.returncode == 4
+    assert "no run of hello is unfinished" in fourth.stderr
 
 
 def test_the_readme_shows_this_very_program() -> None:

@@ -1,16 +1,22 @@
-"""The licence audit on real input: from any folder, on what is really installed, and killed by its demonstration."""
+"""The licence audit on real input: from any folder, on what is really installed, and killed by its demonstration.
+
+What no rule speaks about is asked: all at once; answered here, from another process, or denied by silence.
+"""
 
 import csv
 import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
-from licence_audit import demo
+from licence_audit import app, demo, short
+from licence_audit.policy import Policy
+from stepwell.testing import runtime
 from tests.checkout import ROOT
 
 APP = ROOT / "examples" / "licence_audit" / "app.py"
@@ -30,8 +36,52 @@ def stepwell(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+async def test_each_package_is_one_step_and_each_unknown_one_question() -> None:
+    policy = short.Policy(allow=["MIT", "MIT License"], deny=[])
+    async with runtime(short.app) as rt:
+        run = await rt.start(short.licence_audit, policy)
+        await run.question()
+        unknown = len(await rt.questions.list())
+        assert unknown > 1
+        for question in await rt.questions.list():
+            await question.answer("allow")
+        result = await run.result()
+        assert result.output["deny"] == 0
+        assert len((await result.artifacts[0].text()).splitlines()) == result.output["allow"] + 1
+        inspected = [key for key in rt.executed if key.startswith("inspect")]
+        assert len(inspected) == len(set(inspected)) == result.output["allow"]  # none twice, whatever the replays
+
+
+async def test_silence_denies() -> None:
+    async with runtime(short.app) as rt:
+        begin = rt.clock.now()
+        result = await rt.run(short.licence_audit, short.Policy(allow=[], deny=[]))
+        assert result.output["allow"] == 0
+        assert rt.clock.now() - begin == timedelta(days=2)
+
+
+async def test_a_person_decides_some_and_silence_the_rest_and_a_crash_asks_nobody_again() -> None:
+    async with runtime(app.app) as rt:
+        begin = rt.clock.now()
+        run = await rt.start(app.licence_audit, Policy(allow=["MIT"], deny=[], days_to_answer=5))
+        first = await run.question()
+        asked = [question.id for question in await rt.questions.list()]
+        await rt.crash()
+        assert [question.id for question in await rt.questions.list()] == asked
+        await first.answer("allow")
+        result = await run.result()
+        assert rt.clock.now() - begin == timedelta(days=5)
+        rows = list(csv.DictReader((await result.artifacts[1].text()).splitlines()))
+        decided = [(row["verdict"], row["rule"]) for row in rows if row["rule"] in ("a person", "nobody answered")]
+        assert decided.count(("allow", "a person")) == 1
+        assert decided.count(("deny", "nobody answered")) == len(asked) - 1
+        assert {row["verdict"] for row in rows} == {"allow", "deny"}
+
+
 def test_the_audit_runs_from_any_folder_and_keeps_its_report(tmp_path: Path) -> None:
-    (tmp_path / "policy.yaml").write_bytes(POLICY.read_bytes())
+    asking = "days_to_answer: 2"
+    assert asking in POLICY.read_text()
+    (tmp_path / "policy.yaml").write_text(POLICY.read_text().replace(asking, "days_to_answer: 0"), encoding="utf-8")
     ended = stepwell("run", str(APP), "--input", "@policy.yaml", folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     installed = {package.name for package in distributions() if package.name}
@@ -59,6 +109,9 @@ def test_the_demonstration_kills_continues_and_proves(tmp_path: Path) -> None:
         [sys.executable, APP.with_name("demo.py")], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.search(r"^ +\? May we use apsw ", ended.stdout, re.MULTILINE)
+    assert re.search(r"^ +\$ stepwell answer [0-9a-z]{6} allow$", ended.stdout, re.MULTILINE)
+    assert re.search(r"^apsw .* allow: a person$", ended.stdout, re.MULTILINE)
     *lines, last = ended.stdout.splitlines()
     found = re.fullmatch(r"steps executed: (\d+), repeated: ([01])", last)
     assert found is not None, last

@@ -8,13 +8,18 @@ import inspect
 import typing
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
-from stepwell.app import FunctionAgent
+from stepwell.app import FunctionAgent, Limit
 from stepwell.codec import Codec, codec_for, encode_input
-from stepwell.domain.errors import InvalidDefinition, InvalidInput
+from stepwell.domain.errors import InvalidDefinition, InvalidInput, InvalidValue
 from stepwell.domain.retry import Retry
+from stepwell.domain.submission import AGENT_LANE, GLOBAL_LANE, KEY_LANE, SESSION_LANE, Lane
+from stepwell.domain.values import check
 from stepwell.ports.context import Context
+from stepwell.ports.runnable import SessionMode, WhenBusy
+
+_LONGEST_KEY: Final = 500
 
 
 class FunctionRunnable:
@@ -26,6 +31,14 @@ class FunctionRunnable:
         self.version: str = agent.version
         self.retry: Retry | None = agent.retry
         self.timeout: int = agent.timeout
+        self.session_mode: SessionMode = agent.session
+        self.busy: WhenBusy = agent.busy
+        self.max_children: int = agent.children
+
+    @property
+    def hooked(self) -> bool:
+        """Whether a clean-up for cancels was declared."""
+        return self._agent.cancel_hook is not None
 
     @property
     def summary(self) -> str:
@@ -66,6 +79,32 @@ class FunctionRunnable:
                 hint=f"see {fn.__code__.co_filename}:{fn.__code__.co_firstlineno}",
             ) from error
 
+    def lanes(self, input_text: str, session: str) -> tuple[Lane, ...]:
+        limit, app = self._agent.concurrency, self._agent.app
+        found = [Lane(SESSION_LANE, session, 1)] if self.session_mode == "synchronized" else []
+        if limit is not None and limit.key is not None:
+            found.append(Lane(KEY_LANE, f"{self.name} {self._key(limit, input_text)}", limit.n))
+        elif limit is not None:
+            found.append(Lane(AGENT_LANE, self.name, limit.n))
+        if app is not None and app.limit is not None:
+            found.append(Lane(GLOBAL_LANE, app.name, app.limit))
+        return tuple(found)
+
+    def _key(self, limit: Limit, input_text: str) -> str:
+        """What the limit counts this input under."""
+        assert limit.key is not None
+        try:
+            key = limit.key(self.decode_input(input_text))
+        except Exception as error:  # a user's function may raise anything; the input is what it does not fit
+            raise _no_key(self.name, f"raised {type(error).__name__}: {error}") from error
+        if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY:
+            raise _no_key(self.name, f"gave {key!r:.80}")
+        try:
+            check(key, what="key")
+        except InvalidValue as error:
+            raise _no_key(self.name, f"gave {key!r:.80}: {error.message}") from None
+        return key
+
     def encode_input(self, value: Any) -> str:
         if not self.takes_input and value is not None:
             raise InvalidInput(
@@ -85,3 +124,17 @@ class FunctionRunnable:
     async def run(self, ctx: Context[Any], value: Any) -> Any:
         fn: Any = self._agent.fn
         return await (fn(ctx, value) if self.takes_input else fn(ctx))
+
+    async def on_cancel(self, ctx: Context[Any]) -> None:
+        hook = self._agent.cancel_hook
+        assert hook is not None
+        await hook(ctx)
+
+
+def _no_key(agent: str, what: str) -> InvalidInput:
+    return InvalidInput(
+        f"the key of agent {agent!r}'s limit {what} for this input",
+        code="input.limit_key",
+        path="input",
+        hint=f"give a text of 1 to {_LONGEST_KEY} characters for every input: Limit(n, key=lambda input: ...)",
+    )

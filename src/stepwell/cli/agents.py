@@ -27,7 +27,7 @@ def agents() -> None:
 @click.argument("target", required=False)
 @json_option
 def list_agents(target: str | None, as_json: bool) -> int:
-    """The agents of an app: name, version, input, and the first line of their documentation."""
+    """The agents of an app: name, version, input, limits, and the first line of their documentation."""
     described = _described(_load(target))
     if as_json:
         show(page([_record(agent) for agent in described]))
@@ -35,8 +35,8 @@ def list_agents(target: str | None, as_json: bool) -> int:
     if not described:
         say("the app has no agents")
         return OK
-    rows = [(agent.name, agent.version, _input(agent), agent.summary) for agent in described]
-    for line in table(("agent", "version", "input", "what it does"), rows):
+    rows = [(agent.name, agent.version, _input(agent), _limits(agent), agent.summary) for agent in described]
+    for line in table(("agent", "version", "input", "limits", "what it does"), rows):
         show(line)
     return OK
 
@@ -98,6 +98,18 @@ def _input(agent: AgentDescription) -> str:
     return summary(agent.input_schema) if agent.takes_input else "none"
 
 
+def _limits(agent: AgentDescription) -> str:
+    """What bounds the runs of an agent, in a few words; `none` for most."""
+    found = []
+    if agent.concurrency is not None:
+        found.append(f"{agent.concurrency.n} at once{' per key' if agent.concurrency.key else ''}")
+    if agent.app_limit is not None:
+        found.append(f"{agent.app_limit} in the app")
+    if agent.session == "synchronized":
+        found.append("one per session" + (f", else {agent.busy}" if agent.busy != "queue" else ""))
+    return "; ".join(found) or "none"
+
+
 def _record(agent: AgentDescription) -> dict[str, Any]:
     return {
         "name": agent.name,
@@ -108,6 +120,13 @@ def _record(agent: AgentDescription) -> dict[str, Any]:
         "output": dict(agent.output_schema),
         "timeout": agent.timeout,
         "max_attempts": agent.retry.max_attempts if agent.retry else 1,
+        "concurrency": None if agent.concurrency is None else agent.concurrency.n,
+        "concurrency_by_key": agent.concurrency is not None and agent.concurrency.key is not None,
+        "app_limit": agent.app_limit,
+        "session": agent.session,
+        "busy": agent.busy,
+        "children": agent.children,
+        "cleans_up": agent.cleans_up,
     }
 
 
@@ -119,6 +138,10 @@ def _facts(agent: AgentDescription) -> list[tuple[str, str]]:
         ("declared", agent.place),
         ("retry", retry),
         ("timeout", duration(agent.timeout * 1000)),
+        ("limits", _limits(agent)),
+        ("session", agent.session),
+        ("children", f"{agent.children} at once"),
+        ("on cancel", "cleans up" if agent.cleans_up else "just ends"),
         ("input", page(dict(agent.input_schema)) if agent.takes_input else "none"),
         ("output", page(dict(agent.output_schema))),
     ]

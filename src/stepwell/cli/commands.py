@@ -76,3 +76,13 @@ def store_option(command: F) -> F:
 def json_option(command: F) -> F:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")(command)
+
+
+def person() -> str:
+    """Who acts, for the record: the user of this process."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a process without a name for its user
+        return "command line"

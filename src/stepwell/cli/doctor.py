@@ -9,7 +9,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -18,6 +18,7 @@ from stepwell.cli.failures import OK, UNAVAILABLE, UNSUCCESSFUL, exit_code
 from stepwell.cli.reading import is_there, opened
 from stepwell.cli.records import page
 from stepwell.cli.terminal import DONE, FAILED, fields, mark, moment, short, show, size, status_text
+from stepwell.cli.waits import lane_name
 from stepwell.config import find_app, find_store, store_file
 from stepwell.domain.errors import NotFound, StepwellError
 from stepwell.domain.event import to_datetime
@@ -25,8 +26,10 @@ from stepwell.domain.run import RUNNING
 
 if TYPE_CHECKING:
     from stepwell.config import Setting
-    from stepwell.runtime import StoreReport, WorkerInfo
+    from stepwell.runtime import LaneInfo, Run, StoreReport, WorkerInfo
 
+_MOST: Final = 1000
+_SUSPECT: Final = 2  # losses in a row from which on a run is executed alone
 _CURE: Final = "start a worker, or: stepwell run TARGET --continue"
 
 
@@ -114,17 +117,51 @@ def _look_at_store(findings: Findings, store: str | None) -> None:
             return
         if file is not None:
             _look_at_file(findings, file)
-        report, workers = asyncio.run(_ask(setting))
+        seen = asyncio.run(_ask(setting))
     except StepwellError as error:
         findings.trouble(error.message, exit_code(error), error.hint)
         return
-    _look_at_report(findings, report)
-    _look_at_workers(findings, report, workers)
+    _look_at_report(findings, seen.report)
+    _look_at_lines(findings, seen)
+    _look_at_workers(findings, seen.report, seen.workers)
 
 
-async def _ask(setting: Setting) -> tuple[StoreReport, list[WorkerInfo]]:
+class Seen(NamedTuple):
+    """What a store showed: facts about itself, its workers, its lanes, how many runs are on the list of the dead, and
+    those that are executed with care because their workers died.
+    """
+
+    report: StoreReport
+    workers: list[WorkerInfo]
+    lanes: list[LaneInfo]
+    dead: int
+    suspects: list[Run[Any]]
+
+
+async def _ask(setting: Setting) -> Seen:
     async with opened(setting.value) as runtime:
-        return await runtime.report(), await runtime.workers()
+        running = await runtime.runs.list(status=RUNNING, limit=_MOST)
+        return Seen(
+            await runtime.report(),
+            await runtime.workers.list(),
+            await runtime.queues.list(),
+            len(await runtime.runs.list(dead=True, limit=_MOST)),
+            [run for run in running if run.losses >= _SUSPECT],
+        )
+
+
+def _look_at_lines(findings: Findings, seen: Seen) -> None:
+    for lane in seen.lanes:
+        if lane.waiting:
+            findings.add(
+                "in line", f"{_runs(lane.waiting)} for {lane_name(lane)}, {lane.taken} of {lane.capacity} taken"
+            )
+    if seen.dead:
+        many = f"{_MOST} or more runs" if seen.dead == _MOST else _runs(seen.dead)
+        findings.add("dead", f"{many}; see: stepwell runs list --dead")
+    for run in seen.suspects:
+        lost = f"its worker died {run.losses} times in a row without progress; it is executed alone"
+        findings.add("suspect", f"run {short(run.id)} of {run.agent}: {lost}")
 
 
 def _look_at_file(findings: Findings, file: Path) -> None:

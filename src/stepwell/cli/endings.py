@@ -5,7 +5,7 @@ to continue.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stepwell.cli.failures import INTERRUPTED, NOT_ENDED, OK, UNSUCCESSFUL, frame_lines, tell_problem
 from stepwell.cli.holds import explain
@@ -14,12 +14,15 @@ from stepwell.cli.output import Write, as_text
 from stepwell.cli.reading import history
 from stepwell.cli.records import page, result_record, unfinished_record
 from stepwell.cli.story import step_frames
-from stepwell.cli.terminal import STOPPED, bold, command, duration, ending, mark, say, short
+from stepwell.cli.terminal import STOPPED, bold, command, duration, ending, mark, one_line, say, short
+from stepwell.cli.waits import answer_command
 from stepwell.domain.run import HOLDS
 
 if TYPE_CHECKING:
     from stepwell.domain.event import Event
-    from stepwell.runtime import Run, RunResult
+    from stepwell.runtime import Question, Run, RunResult
+
+_SHOWN_QUESTIONS: Final = 5
 
 
 def submitted(run: Run[Any], write: Write, *, as_json: bool) -> int:
@@ -28,8 +31,16 @@ def submitted(run: Run[Any], write: Write, *, as_json: bool) -> int:
     return OK
 
 
-async def tell(run: Run[Any], order: Order, write: Write, *, held: Event | None, broken: Broken) -> int:
-    """Say how it stands with the run; the exit code."""
+async def tell(
+    run: Run[Any],
+    order: Order,
+    write: Write,
+    *,
+    held: Event | None,
+    broken: Broken,
+    questions: Sequence[Question[Any]] = (),
+) -> int:
+    """Say how it stands with the run, and what it asks; the exit code."""
     if run.ended:
         return await _tell_end(run, await run.result(), order, write)
     if order.form == "json":
@@ -39,7 +50,7 @@ async def tell(run: Run[Any], order: Order, write: Write, *, held: Event | None,
         for line in explain(run.id, run.agent, facts, order.continue_with, order.store):
             say(line)
         return NOT_ENDED
-    return _tell_handed_back(run, order, broken)
+    return _tell_handed_back(run, order, broken, questions)
 
 
 async def _tell_end(run: Run[Any], result: RunResult[Any], order: Order, write: Write) -> int:
@@ -92,7 +103,7 @@ def last_words(order: Order) -> str:
     return f"  {mark(STOPPED)} ended at once; finished steps are kept\n    continue with: {order.continue_with}"
 
 
-def _tell_handed_back(run: Run[Any], order: Order, broken: Broken) -> int:
+def _tell_handed_back(run: Run[Any], order: Order, broken: Broken, questions: Sequence[Question[Any]]) -> int:
     if broken == "timeout":
         say(
             f"  {mark(STOPPED)} run {short(run.id)} of {run.agent} has not ended "
@@ -101,4 +112,10 @@ def _tell_handed_back(run: Run[Any], order: Order, broken: Broken) -> int:
     else:
         say(f"  {mark(STOPPED)} stopped; run {short(run.id)} of {run.agent} keeps its finished steps ({run.id})")
     say(f"    continue it with: {bold(order.continue_with)}")
+    for question in questions[:_SHOWN_QUESTIONS]:
+        say(f"    it asks: {one_line(question.text, 120)}")
+        say(f"      answer it with: {bold(answer_command(question, order.store))}")
+    if len(questions) > _SHOWN_QUESTIONS:
+        see = command("inbox", store=order.store)
+        say(f"    and {len(questions) - _SHOWN_QUESTIONS} more questions; see: {see}")
     return NOT_ENDED if broken == "timeout" else INTERRUPTED

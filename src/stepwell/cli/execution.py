@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from stepwell.cli import endings
+from stepwell.cli.asking import Asker, can_ask, open_questions
 from stepwell.cli.interrupts import stop_requests
 from stepwell.cli.order import Broken, Order
 from stepwell.cli.output import Write
@@ -48,12 +50,26 @@ async def _see_through(
     """Start or take up the run, follow it, hand it back when it must be left, and say how it stands."""
     run, after = await (_take_up(runtime, order, progress) if order.agent is None else _begin(runtime, order))
     follower = Follower(progress, write if order.form == "events" else None, known=run.seq)
+    asker = Asker(runtime, progress, store=order.store, in_place=can_ask() and order.form != "events")
     with progress:
-        run, broken = await follower.follow_until(stop, run, after, order.timeout)
+        asking = asyncio.create_task(asker.ask_all(run))
+        asking.add_done_callback(lambda _: stop.set())  # it only ends by itself when something goes wrong
+        try:
+            run, broken = await follower.follow_until(stop, run, after, order.timeout)
+        finally:
+            await _end(asking)
         if broken is not None:
             await runtime.drain(timeout=GRACE)
             run = await follower.catch_up(run)
-    return await endings.tell(run, order, write, held=follower.held, broken=broken)
+    questions = [] if run.ended else await open_questions(runtime, run)
+    return await endings.tell(run, order, write, held=follower.held, broken=broken, questions=questions)
+
+
+async def _end(asking: asyncio.Task[None]) -> None:
+    """No more questions; what went wrong in asking them is raised now."""
+    asking.cancel()
+    with suppress(asyncio.CancelledError):
+        await asking
 
 
 # ---------------------------------------------------------------- which run
@@ -65,7 +81,7 @@ async def _begin(runtime: Runtime[Any], order: Order) -> tuple[Run[Any], int]:
     unfinished = await runtime.runs.list(agent=order.agent.name, ended=False, limit=1)
     run = await _start(runtime, order)
     for other in unfinished:
-        if other.id != run.id:
+        if other.id != run.id and other.parent_id is None:
             since = f"{other.status}, {age(other.created_at)}"
             say(f"  {mark(NOTE)} run {short(other.id)} of {other.agent} has not ended ({since})")
             say(f"    continue it with: {order.continue_with}")
@@ -104,7 +120,17 @@ async def _newest_unfinished(runtime: Runtime[Any], target: Target) -> Run[Any]:
             code="run.none_unfinished",
             hint="see: stepwell runs list",
         )
-    return max(found, key=lambda run: (run.created_at, run.id))
+    return await _topmost(runtime, max(found, key=lambda run: (run.created_at, run.id)))
+
+
+async def _topmost(runtime: Runtime[Any], run: Run[Any]) -> Run[Any]:
+    """The run itself, or for a child the run that waits for it: whoever executes that one executes its children."""
+    while run.parent_id is not None:
+        parent = await runtime.runs.get(run.parent_id)
+        if parent.ended:
+            break
+        run = parent
+    return run
 
 
 async def _mention_executor(runtime: Runtime[Any], run: Run[Any]) -> None:
@@ -113,7 +139,7 @@ async def _mention_executor(runtime: Runtime[Any], run: Run[Any]) -> None:
     """
     claims = [told for told in await history(run) if told.kind in (event.RUN_STARTED, event.RUN_RESUMED)]
     owner = claims[-1].data["worker"] if claims else None
-    for worker in await runtime.workers():
+    for worker in await runtime.workers.list():
         if worker.id == owner:
             say(f"  {mark(NOTE)} process {worker.pid} on {worker.host} executes it; following")
 

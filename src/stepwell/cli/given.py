@@ -236,3 +236,15 @@ def _parse_yaml(content: bytes, origin: str) -> Json:
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{origin} is not UTF-8: byte {error.start} is wrong", code="input.syntax") from None
     return plain
+
+
+def json_or_text(text: str) -> Json:
+    """What a single word stands for where no schema says what is wanted: JSON, or else the text as it is. Raises
+    `InvalidValue` for JSON that no value can be.
+    """
+    try:
+        return loads(text, what="value")
+    except InvalidValue as error:
+        if error.code == "value.json":
+            return text
+        raise

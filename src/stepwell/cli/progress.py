@@ -11,14 +11,34 @@ import json
 import logging
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
-from stepwell.cli.terminal import DONE, FAILED, NOTE, REMEMBERED, RETRYING, dim, duration, mark, one_line, say, size
+from stepwell.cli.terminal import (
+    DONE,
+    FAILED,
+    NOTE,
+    REMEMBERED,
+    RETRYING,
+    TEXT,
+    WAITS,
+    dim,
+    duration,
+    mark,
+    one_line,
+    say,
+    short,
+    size,
+)
+from stepwell.cli.waits import wait_text
 from stepwell.domain import event
+from stepwell.domain.run import SUCCEEDED
+from stepwell.domain.wait import ANSWERED, QUESTION, TIME, TIMED_OUT
+from stepwell.runtime import TextJoin
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,6 +51,7 @@ _logger: Final = logging.getLogger("stepwell")
 _NARROWEST: Final = 9
 _WIDEST: Final = 40
 _SHOWN_RUNNING: Final = 6
+_MOMENT: Final = 1_000_000
 _SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -43,6 +64,9 @@ class Progress:
         self._width = _NARROWEST
         self._told: set[tuple[str, str]] = set()
         self._kept_back: list[StepReport] | None = None
+        self._kept_lines: list[str] | None = None
+        self._text = TextJoin()
+        self._unfinished = ""
 
     def __enter__(self) -> Self:
         if not self._quiet and not _has_handlers():
@@ -55,6 +79,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._claim_told()
+        self._end_text()
         if self._log is not None:
             _logger.removeHandler(self._log)
             _logger.setLevel(logging.NOTSET)
@@ -109,10 +134,66 @@ class Progress:
                 self._claim_told()
             case event.RUN_LOST:
                 self._write(f"  {mark(NOTE)} the process that executed it died")
+            case event.WAIT_OPENED | event.WAIT_CLOSED | event.SIGNAL_RECEIVED if not is_past:
+                self._tell_wait(told)
+            case event.CHILD_STARTED if not is_past:
+                self._line(NOTE, data["agent"], f"started as run {short(data['child'])}")
+            case event.CHILD_ENDED if not is_past:
+                kind = DONE if data["status"] == SUCCEEDED else FAILED
+                self._line(kind, f"run {short(data['child'])}", str(data["status"]))
+            case event.TEXT_DELTA if not is_past:
+                for part in self._text.feed(data["stream"], data["text"], data["attempt"]):
+                    self._stream(part)
+            case event.TEXT_COMPLETED:
+                self._end_text()
             case event.ARTIFACT_SAVED:
                 self._line(NOTE, data["name"], dim(f"artifact, {size(data['size'])}"))
             case kind if kind.startswith(event.CUSTOM):
                 self._line(NOTE, kind.removeprefix(event.CUSTOM), dim(_data(data)))
+
+    def _tell_wait(self, told: Event) -> None:
+        """What the run waits for, once the wait is more than a moment; and what came of it."""
+        data = told.data
+        match told.kind:
+            case event.SIGNAL_RECEIVED:
+                self._line(NOTE, "signal", data["name"])
+            case event.WAIT_OPENED if data["type"] == TIME:
+                if data["until"] - event.to_micros(told.at) >= _MOMENT:
+                    self._line(WAITS, "waits", wait_text(data))
+            case event.WAIT_OPENED if data["type"] != QUESTION:  # a question is asked by whoever follows the run
+                self._line(WAITS, "waits", wait_text(data))
+            case event.WAIT_CLOSED if data["outcome"] == ANSWERED:
+                self._line(DONE, "answered", f"by {data['by']}")
+            case event.WAIT_CLOSED if data["outcome"] == TIMED_OUT:
+                self._line(NOTE, "waited", "nothing came in time")
+
+    def tell(self, kind: str, lines: Sequence[str]) -> None:
+        """Some lines between the others: a mark before the first, the rest indented."""
+        for number, line in enumerate(lines):
+            self._write(f"    {line}" if number else f"  {mark(kind)} {line}")
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Keep every line back meanwhile: a person is typing."""
+        self._end_text()
+        self._kept_lines = []
+        try:
+            yield
+        finally:
+            kept, self._kept_lines = self._kept_lines, None
+            for line in kept:
+                self._write(line)
+
+    def _stream(self, part: str) -> None:
+        """Streamed text: whole lines as they come, the rest when it is complete."""
+        *lines, self._unfinished = (self._unfinished + part).split("\n")
+        for line in lines:
+            self._write(f"  {mark(TEXT)} {line}")
+
+    def _end_text(self) -> None:
+        rest, self._unfinished = self._unfinished, ""
+        if rest:
+            self._write(f"  {mark(TEXT)} {rest}")
 
     def on_log(self, record: logging.LogRecord) -> None:
         """What the agent logs, or the engine."""
@@ -133,8 +214,13 @@ class Progress:
         self._write(f"  {mark(kind)} {label.ljust(self._width)} {detail}".rstrip())
 
     def _write(self, line: str) -> None:
-        if not self._quiet:
-            say(line)
+        if self._kept_lines is not None:
+            self._kept_lines.append(line)
+        elif not self._quiet:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        say(line)
 
 
 class LiveProgress(Progress):
@@ -175,7 +261,18 @@ class LiveProgress(Progress):
             self._running.pop(report.step, None)
         super().on_step(report)
 
-    def _write(self, line: str) -> None:
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Keep every line back, and draw nothing."""
+        with super().quietly():
+            self._live.stop()
+            try:
+                yield
+            finally:
+                self._live.start()
+                self._console.show_cursor(True)
+
+    def _print(self, line: str) -> None:
         from rich.text import Text
 
         self._live.refresh()  # so that a step that has ended is not drawn once more below its line

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def opened(store: str | None) -> AsyncIterator[Runtime[Any]]:
-    """A runtime that only reads and records decisions. Raises `NotFound` (`store.missing`) where there is no store
-    yet.
+async def opened(store: str | None, app: App[Any] | None = None) -> AsyncIterator[Runtime[Any]]:
+    """A runtime that only reads and records decisions; where agents matter, with their `app`.
+
+    Raises `NotFound` (`store.missing`) where there is no store yet.
     """
     from stepwell.runtime import Runtime
 
@@ -34,7 +35,7 @@ async def opened(store: str | None) -> AsyncIterator[Runtime[Any]]:
             code="store.missing",
             hint="the first `stepwell run` makes it; to look elsewhere: --store sqlite:///FILE",
         )
-    async with Runtime(App("commands"), store=setting.value, worker=False) as runtime:
+    async with Runtime(app or App("commands"), store=setting.value, worker=False) as runtime:
         yield runtime
 
 

@@ -10,7 +10,7 @@ from stepwell.domain.outcome import ErrorInfo
 
 if TYPE_CHECKING:
     from stepwell.domain.event import Event
-    from stepwell.runtime import Artifact, Run, RunResult
+    from stepwell.runtime import Artifact, Question, Run, RunResult, StoredSession
 
 
 def line(record: Any) -> str:
@@ -52,7 +52,35 @@ def run_record(run: Run[Any]) -> dict[str, Any]:
         "created_at": _time(run.created_at),
         "session_id": run.session_id,
         "trigger": run.trigger,
+        "parent_id": run.parent_id,
+        "retry_of": run.retry_of,
         "metadata": dict(run.metadata),
+    }
+
+
+def question_record(question: Question[Any]) -> dict[str, Any]:
+    """A question; `schema` is the JSON Schema of its answers."""
+    return {
+        "id": question.id,
+        "text": question.text,
+        "details": question.details,
+        "assignee": question.assignee,
+        "run_id": question.run_id,
+        "agent": question.agent,
+        "schema": dict(question.schema),
+        "asked_at": _time(question.asked_at),
+        "until": None if question.until is None else _time(question.until),
+    }
+
+
+def session_record(session: StoredSession) -> dict[str, Any]:
+    """A session, without what it keeps."""
+    return {
+        "id": session.id,
+        "created_at": _time(session.created_at),
+        "updated_at": _time(session.updated_at),
+        "message_count": session.message_count,
+        "keys": list(session.keys),
     }
 
 

@@ -21,6 +21,7 @@ Examples:
   stepwell run app.py Ada               run its agent; words are its input
   stepwell run app.py --continue        go on after a crash or Ctrl-C
   stepwell runs list                    what ran, and how it ended
+  stepwell inbox                        what runs ask people
   stepwell worker app.py                execute whatever is queued
 """
 
@@ -29,6 +30,10 @@ _HOMES: Final = {
     "run": "run",
     "worker": "worker",
     "runs": "runs",
+    "inbox": "inbox",
+    "answer": "inbox",
+    "sessions": "sessions",
+    "queues": "queues",
     "agents": "agents",
     "check": "agents",
     "doctor": "doctor",

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import click
 
 from stepwell.cli import records
-from stepwell.cli.commands import Commands, json_option, store_option
+from stepwell.cli.commands import Commands, json_option, person, store_option
+from stepwell.cli.control import COMMANDS
 from stepwell.cli.failures import NOT_ENDED, OK, UsageProblem, tell_problem
+from stepwell.cli.given import json_or_text
 from stepwell.cli.reading import history, opened, tail
 from stepwell.cli.terminal import (
     DONE,
@@ -35,15 +37,15 @@ from stepwell.domain.run import STATUSES, RunStatus
 
 if TYPE_CHECKING:
     from stepwell.domain.event import Event
-    from stepwell.runtime import Artifact, Run
+    from stepwell.runtime import Artifact, Question, Run, Runtime
 
 Verdict = Literal["done", "rerun", "fail"]
 _INTERNAL = ("digest", "function")  # how replay recognises a call: in the JSON, not in the lines for people
 
 
-@click.group(cls=Commands, short_help="List, show and resume runs.")
+@click.group(cls=Commands, short_help="List, show and control runs.")
 def runs() -> None:
-    """Look at runs, read what they kept, and settle the ones that are held.
+    """Look at runs, read what they kept, stop them, and let them go on.
 
     RUN is an id, the ending of one (4 characters or more), or `last`.
     """
@@ -57,17 +59,28 @@ def runs() -> None:
     help=f"Only runs of this status: {', '.join(STATUSES)}.",
 )
 @click.option("--agent", metavar="NAME", help="Only runs of this agent.")
+@click.option("--session", metavar="NAME", help="Only runs of this session.")
 @click.option("--dead", is_flag=True, help="Only runs that were given up: attempts or losses used up.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
 @json_option
 @store_option
-def list_runs(status: str | None, agent: str | None, dead: bool, limit: int, as_json: bool, store: str | None) -> int:
+def list_runs(
+    status: str | None,
+    agent: str | None,
+    session: str | None,
+    dead: bool,
+    limit: int,
+    as_json: bool,
+    store: str | None,
+) -> int:
     """The newest runs, newest first."""
 
     async def read() -> list[Run[Any]]:
         async with opened(store) as runtime:
             wanted = cast("RunStatus | None", status)
-            return await runtime.runs.list(status=wanted, agent=agent, dead=True if dead else None, limit=limit)
+            return await runtime.runs.list(
+                status=wanted, agent=agent, session=session, dead=True if dead else None, limit=limit
+            )
 
     found = asyncio.run(read())
     if as_json:
@@ -76,7 +89,7 @@ def list_runs(status: str | None, agent: str | None, dead: bool, limit: int, as_
         for line in table(("run", "agent", "status", "started", "reason"), [_row(run) for run in found]):
             show(line)
     else:
-        say("no runs match" if status or agent or dead else "no runs yet")
+        say("no runs match" if status or agent or session or dead else "no runs yet")
     return OK
 
 
@@ -85,18 +98,25 @@ def _row(run: Run[Any]) -> tuple[str, str, str, str, str]:
     return short(run.id), run.agent, status, age(run.created_at), one_line(run.reason or "", 40)
 
 
-@runs.command("show", short_help="One run: input, steps, error, artifacts, output.")
+@runs.command("show", short_help="One run: input, steps, what it waits for, output.")
 @click.argument("run_id", metavar="RUN")
 @json_option
 @store_option
 def show_run(run_id: str, as_json: bool, store: str | None) -> int:
-    """One run: its input, steps, error, artifacts and output, and what to do when it is held."""
-    from stepwell.cli.story import Story
+    """One run: its input, steps, children, error, artifacts and output, why it waits and until when, and what to do
+    when it asks or is held.
+    """
+    from stepwell.cli.story import Story, Surroundings
 
     async def read() -> Story:
         async with opened(store) as runtime:
             run = await runtime.runs.find(run_id)
-            return Story(run, await history(run), store)
+            around = Surroundings(
+                await run.children(),
+                await runtime.questions.list(run=run.id),
+                await runtime.queues.list(awaited_by=run.id),
+            )
+            return Story(run, await history(run), store, around)
 
     story = asyncio.run(read())
     if as_json:
@@ -212,7 +232,8 @@ def _deliver(kept: Artifact, content: bytes, file: Path | None) -> None:
 def resume(run_id: str, result: str | None, verdict: Verdict | None, store: str | None) -> int:
     """Lift the hold of a run, so that a worker or `stepwell run --continue` takes it up.
 
-    A run with a step in doubt needs --as. RESULT is JSON, or else text as it is.
+    A run with a step in doubt needs --as, also when it asks what became of the step. RESULT is JSON, or else text as
+    it is.
     """
     if result is not None and verdict != "done":
         raise UsageProblem("RESULT goes with --as done", None)
@@ -220,7 +241,12 @@ def resume(run_id: str, result: str | None, verdict: Verdict | None, store: str 
     async def settle() -> Run[Any]:
         async with opened(store) as runtime:
             run = await runtime.runs.find(run_id)
-            await run.resume(verdict=verdict, result=_result(result), by=_person())
+            value = None if result is None else json_or_text(result)
+            asked = None if verdict is None else await _asked_about_a_doubt(runtime, run)
+            if asked is None:
+                await run.resume(verdict=verdict, result=value, by=person())
+            else:
+                await asked.answer({"done": value} if verdict == "done" else verdict, by=person())
             return await run.refresh()
 
     run = asyncio.run(settle())
@@ -229,24 +255,11 @@ def resume(run_id: str, result: str | None, verdict: Verdict | None, store: str 
     return OK
 
 
-def _result(text: str | None) -> Any:
-    from stepwell.domain.errors import InvalidValue
-    from stepwell.domain.values import loads
-
-    if text is None:
-        return None
-    try:
-        return loads(text, what="RESULT")
-    except InvalidValue as error:
-        if error.code == "value.json":
-            return text
-        raise
+async def _asked_about_a_doubt(runtime: Runtime[Any], run: Run[Any]) -> Question[Any] | None:
+    """The question that a run asks about a step in doubt, which a verdict answers as well."""
+    questions = await runtime.questions.list(run=run.id)
+    return next((question for question in questions if question.about_doubt), None)
 
 
-def _person() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a process without a name for its user
-        return "command line"
+for _command in COMMANDS:
+    runs.add_command(_command)

@@ -18,6 +18,11 @@ def kinds(schema: Schema) -> set[str]:
     return {kind for part in _alternatives(schema, schema) for kind in _own_kinds(part)}
 
 
+def alternatives(schema: Schema) -> list[Schema]:
+    """The kinds of values that it allows at the top, each by itself."""
+    return list(_alternatives(schema, schema))
+
+
 def properties(schema: Schema) -> Mapping[str, Any]:
     """The fields that an object has; empty where any are allowed."""
     found: dict[str, Any] = {}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stepwell.cli.failures import frame_lines
 from stepwell.cli.holds import explain
-from stepwell.cli.records import run_record
+from stepwell.cli.records import question_record, run_record
 from stepwell.cli.terminal import (
+    ASKS,
     DONE,
     FAILED,
     NOTE,
@@ -24,16 +26,21 @@ from stepwell.cli.terminal import (
     mark,
     moment,
     one_line,
+    short,
     size,
     status_text,
 )
+from stepwell.cli.waits import left, open_waits, question_lines, reasons
 from stepwell.domain import event
+from stepwell.domain.ids import RUN, SESSION
 from stepwell.domain.run import HOLDS
+from stepwell.domain.wait import ANSWERED, TIMED_OUT
 
 if TYPE_CHECKING:
     from stepwell.domain.event import Event
-    from stepwell.runtime import Run
+    from stepwell.runtime import LaneInfo, Question, Run
 
+_SHOWN_CHILDREN: Final = 10
 _STEPS = (event.STEP_COMPLETED, event.STEP_FAILED)
 
 
@@ -44,18 +51,35 @@ def step_frames(events: Sequence[Event], step: str | None) -> Sequence[str]:
     return frames
 
 
-class Story:
-    """A run and its events, read together; `store` is the store that was named on the command line."""
+class Surroundings(NamedTuple):
+    """What stands around a run: its children, the questions it asks, and the limit that it stands in line for."""
 
-    def __init__(self, run: Run[Any], events: Sequence[Event], store: str | None = None) -> None:
+    children: Sequence[Run[Any]] = ()
+    questions: Sequence[Question[Any]] = ()
+    lanes: Sequence[LaneInfo] = ()
+
+
+class Story:
+    """A run, its events and what stands around it, read together; `store` is the store that was named on the command
+    line.
+    """
+
+    def __init__(
+        self,
+        run: Run[Any],
+        events: Sequence[Event],
+        store: str | None = None,
+        around: Surroundings = Surroundings(),  # noqa: B008 - it cannot change
+    ) -> None:
         self._run = run
         self._events = events
         self._store = store
+        self._around = around
 
     # ------------------------------------------------------------ as JSON
 
     def record(self) -> dict[str, Any]:
-        """The run, its input, steps, artifacts, output, error and hold as plain JSON."""
+        """The run, its input, steps, children, artifacts, output, error, hold and what it waits for as plain JSON."""
         end = self._last(*event.ENDS)
         hold = self._hold()
         return run_record(self._run) | {
@@ -65,6 +89,9 @@ class Story:
             "output": None if end is None else end.data.get("output"),
             "error": None if end is None else end.data.get("error"),
             "hold": None if hold is None else dict(hold.data),
+            "waits": [] if self._run.ended else [dict(facts) for facts in open_waits(self._events)],
+            "questions": [question_record(question) for question in self._around.questions],
+            "children": [run_record(child) for child in self._around.children],
         }
 
     def _step_record(self, told: Event) -> dict[str, Any]:
@@ -78,9 +105,11 @@ class Story:
     def lines(self) -> Iterator[str]:
         """The whole story for people."""
         yield from fields(self._header())
-        timeline = [line for told in self._events for line in self._line(told)]
+        timeline = [line for told in self._own_events() for line in self._line(told)]
         if timeline:
             yield from ("", bold("steps"), *timeline)
+        yield from self._child_lines()
+        yield from self._question_lines()
         yield from self._artifact_lines()
         yield from self._end_lines()
         hold = self._hold()
@@ -100,9 +129,36 @@ class Story:
             ("status", status),
             ("started", f"{moment(run.created_at)} ({age(run.created_at)}){self._lasted()}"),
             *attempts,
+            *self._relations(),
+            *self._waiting(),
             *metadata,
             ("input", self._value(self._facts(event.RUN_QUEUED), "input")),
         ]
+
+    def _relations(self) -> Iterator[tuple[str, str]]:
+        run = self._run
+        if run.parent_id is not None:
+            yield "parent", run.parent_id
+        if run.retry_of is not None:
+            taken_over = sum(told.kind == event.STEP_COMPLETED for told in self._inherited())
+            steps = "1 step" if taken_over == 1 else f"{taken_over} steps"
+            yield "retries", f"{run.retry_of} ({steps} taken over)"
+        if run.session_id.removeprefix(SESSION) != run.id.removeprefix(RUN):
+            yield "session", run.session_id
+
+    def _waiting(self) -> list[tuple[str, str]]:
+        told = reasons(self._run, self._events, self._around.lanes)
+        return [("waits", "\n".join(told))] if told else []
+
+    def _inherited(self) -> Sequence[Event]:
+        """What a retry took over: it stands between the run's first event and the first start of the run itself."""
+        if self._run.retry_of is None:
+            return ()
+        own = (number for number, told in enumerate(self._events) if told.kind == event.RUN_STARTED)
+        return self._events[: next(own, len(self._events))]
+
+    def _own_events(self) -> Sequence[Event]:
+        return self._events[len(self._inherited()) :]
 
     def _lasted(self) -> str:
         end = self._last(*event.ENDS)
@@ -133,8 +189,39 @@ class Story:
                 yield self._timeline(NOTE, "held", str(data.get("why", "")))
             case event.RUN_RELEASED:
                 yield self._timeline(NOTE, "released", f"by {data['by']}")
+            case event.RUN_CANCELLING:
+                yield self._timeline(NOTE, "cancelling", _by(data))
+            case event.RUN_DISCARDED:
+                yield self._timeline(NOTE, "discarded", _by(data))
+            case event.SIGNAL_RECEIVED:
+                yield self._timeline(NOTE, "signal", one_line(f"{data['name']} {_value_of(data)}", 80))
+            case event.WAIT_CLOSED if data["outcome"] == ANSWERED:
+                yield self._timeline(DONE, "answer", f"{one_line(_value_of(data), 60)} {dim('by ' + data['by'])}")
+            case event.WAIT_CLOSED if data["outcome"] == TIMED_OUT:
+                yield self._timeline(NOTE, "wait", "nothing came in time")
             case kind if kind.startswith(event.CUSTOM):
                 yield self._timeline(NOTE, kind.removeprefix(event.CUSTOM), dim(one_line(json.dumps(dict(data)), 80)))
+
+    def _child_lines(self) -> Iterator[str]:
+        children = self._around.children
+        if not children:
+            return
+        yield from ("", bold("children"))
+        for child in children[:_SHOWN_CHILDREN]:
+            yield f"  {short(child.id)} {child.agent}, {status_text(child.status)}"
+        if len(children) > _SHOWN_CHILDREN:
+            counts = Counter(child.status for child in children)
+            told = ", ".join(f"{count} {status_text(status)}" for status, count in counts.items())
+            yield dim(f"  and {len(children) - _SHOWN_CHILDREN} more; in all: ") + told
+
+    def _question_lines(self) -> Iterator[str]:
+        if self._around.questions:
+            yield from ("", bold("asks"))
+        for question in self._around.questions:
+            first, *more = question_lines(question, self._store)
+            assignee = f" {dim('for ' + question.assignee)}" if question.assignee else ""
+            yield f"  {mark(ASKS)} {first}{assignee}  {dim(left(question.until))}".rstrip()
+            yield from (f"    {line}" for line in more)
 
     def _timeline(self, kind: str, label: str, detail: str) -> str:
         width = max([9, *(len(self._label(told)) for told in self._events if told.kind in _STEPS)])
@@ -193,3 +280,16 @@ class Story:
 
     def _last(self, *kinds: str) -> Event | None:
         return next((told for told in reversed(self._events) if told.kind in kinds), None)
+
+
+def _by(data: Any) -> str:
+    why = f": {one_line(data['reason'], 60)}" if data.get("reason") else ""
+    return f"by {data['by']}{why}"
+
+
+def _value_of(data: Any) -> str:
+    """The value of an answer or a signal, in short."""
+    if "ref" in data:
+        return f"({size(data['ref']['size'])})"
+    value = data.get("value")
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -19,6 +19,9 @@ FAILED: Final = "failed"
 RETRYING: Final = "retrying"
 NOTE: Final = "note"
 STOPPED: Final = "stopped"
+WAITS: Final = "waits"
+ASKS: Final = "asks"
+TEXT: Final = "text"
 
 _MARKS: Final[Mapping[str, tuple[str, str, str]]] = {
     DONE: ("✓", "+", "green"),
@@ -27,6 +30,9 @@ _MARKS: Final[Mapping[str, tuple[str, str, str]]] = {
     RETRYING: ("⟳", "~", "yellow"),
     NOTE: ("•", "*", "blue"),
     STOPPED: ("■", "#", "yellow"),
+    WAITS: ("…", ".", "cyan"),
+    ASKS: ("?", "?", "yellow"),
+    TEXT: ("│", "|", "blue"),
 }
 _STATUS_COLOURS: Final[Mapping[str, str]] = {
     "succeeded": "green",

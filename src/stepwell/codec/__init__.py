@@ -19,8 +19,15 @@ Called by the engine for steps, by the agents for inputs and outputs, and by the
 of an annotation that needs it, never before. It knows no store.
 """
 
-from stepwell.codec.annotations import codec_for, decode_input, encode_input, schema
+from stepwell.codec.annotations import codec_for, decode_input, encode_input, json_schema
 from stepwell.codec.codec import Codec
 from stepwell.codec.fingerprints import fingerprint
 
-__all__ = ["Codec", "codec_for", "decode_input", "encode_input", "fingerprint", "schema"]
+__all__ = [
+    "Codec",
+    "codec_for",
+    "decode_input",
+    "encode_input",
+    "fingerprint",
+    "json_schema",
+]

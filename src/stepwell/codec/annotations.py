@@ -90,6 +90,6 @@ def _is_plain(value: object) -> bool:
     return True
 
 
-def schema(annotation: Any) -> dict[str, Any]:
+def json_schema(annotation: Any) -> dict[str, Any]:
     """The JSON Schema of what `decode_input` takes. Raises `InvalidDefinition` for types without one."""
     return codec_for(annotation).schema()

@@ -1,7 +1,8 @@
 """Compares a value with what came back from its own text, and names the first place where they differ.
 
 Stricter than `==`, which calls (1, 2) unlike [1, 2] but True like 1, and a member of a `StrEnum` like its text: types
-must be equal at every level too. Only an int may come back as the equal float, where the annotation says `float`.
+must be equal at every level too. Only an int may come back as the equal float, where the annotation says `float`, and
+a member of a `StrEnum` that is a key as its text, where the annotation says `str`: it finds the same entry.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, time
+from enum import StrEnum
 from functools import lru_cache
 from types import NoneType
 from typing import Any
@@ -52,7 +54,7 @@ class _Comparison:
             key_back = keys.get(key, str(key))
             if key_back not in keys:
                 raise self._lost((trail, key))
-            if type(key_back) is not type(key):
+            if type(key_back) is not type(key) and not (type(key_back) is str and isinstance(key, StrEnum)):
                 raise self._other_key(key, key_back, (trail, key))
             self.compare(item, back[key], (trail, key))
         for key in keys:

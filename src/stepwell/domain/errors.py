@@ -6,11 +6,13 @@
     ├── InvalidDefinition (ValueError) an agent, app or setting is declared wrongly
     ├── NotFound (LookupError)         no such run, agent, app or file
     ├── Conflict                       the request contradicts what is stored
-    │   └── RunEnded                   the run has ended and keeps its status
+    │   ├── RunEnded                   the run has ended and keeps its status
+    │   └── AlreadyAnswered            somebody answered the question before
     ├── Busy                           a bound is reached; try again later
     ├── RunFailed                      the run ended without success
     ├── StepFailed                     a step failed for good
     ├── WaitTimeout (TimeoutError)     the caller waited long enough; the run goes on
+    ├── AskTimeout (TimeoutError)      nothing came in time for what an agent waited for
     ├── Misuse (RuntimeError)          a context verb was used where it cannot be recorded
     ├── LeaseLost                      another worker holds the run now; nothing was written
     └── StoreError
@@ -99,6 +101,12 @@ class RunEnded(Conflict):
     default_code = "run.ended"
 
 
+class AlreadyAnswered(Conflict):
+    """Somebody answered the question before; the first answer stays."""
+
+    default_code = "question.answered"
+
+
 class Busy(StepwellError):
     """A bound is reached. Nothing was stored; the same call may succeed later."""
 
@@ -152,6 +160,15 @@ class WaitTimeout(StepwellError, TimeoutError):
     def __init__(self, message: str, *, run_id: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.run_id = run_id
+
+
+class AskTimeout(StepwellError, TimeoutError):
+    """Nobody answered, or no signal came, in the `timeout` of `ctx.ask` or `ctx.wait_for`, and there was no default.
+
+    Raised in the agent, live and on replay alike.
+    """
+
+    default_code = "ask.timeout"
 
 
 class Misuse(StepwellError, RuntimeError):

@@ -17,6 +17,8 @@ WorkerId = NewType("WorkerId", str)
 RUN: Final = "run_"
 SESSION: Final = "ses_"
 WORKER: Final = "wrk_"
+QUESTION: Final = "q_"
+SIGNAL: Final = "sig_"
 
 ENTROPY_BYTES: Final = 8
 NAME: Final = re.compile(r"[A-Za-z0-9][\w.:@-]{0,127}", re.ASCII)
@@ -40,6 +42,20 @@ def own_session(run_id: str) -> SessionId:
     return SessionId(SESSION + run_id[len(RUN) :])
 
 
+def derived_id(prefix: str, from_id: str, *parts: str) -> str:
+    """An id that sorts beside `from_id` and is the same for the same parts: its time is that id's, the rest is a hash.
+
+    So a run that makes a child twice makes it once.
+    """
+    head = _decode(from_id[-26:]) >> 64
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (from_id, *parts):
+        data = part.encode()
+        digest.update(len(data).to_bytes(4, "big") + data)
+    tail = 0x8000000000000000 | int.from_bytes(digest.digest(), "big") & 0x3FFFFFFFFFFFFFFF
+    return prefix + _encode(head << 64 | tail)
+
+
 def derived(prefix: str, *parts: str) -> str:
     """A short, stable token from `parts`; equal parts give equal tokens, and no joining of parts can collide."""
     digest = hashlib.blake2b(digest_size=16)
@@ -52,6 +68,13 @@ def derived(prefix: str, *parts: str) -> str:
 def is_id(prefix: str, text: str) -> bool:
     """Whether `text` is a whole id with that prefix."""
     return text.startswith(prefix) and _BODY.fullmatch(text, len(prefix)) is not None
+
+
+def _decode(body: str) -> int:
+    bits = 0
+    for character in body:
+        bits = bits << 5 | _ALPHABET.index(character)
+    return bits
 
 
 def _encode(bits: int) -> str:

@@ -6,9 +6,8 @@ Ordinary ends are values, not exceptions. Texts in `data` fields are JSON, made 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from stepwell.domain.event import Draft
 from stepwell.domain.values import dumps
 
 
@@ -80,12 +79,24 @@ class Retrying:
     available_at: int
 
 
+NEVER: Final = 2**62
+"""A moment that does not come: a run that is due then is woken by an arrival only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """Every branch waits; the run is due again at `wake_at`. `waits` is the text of a JSON array that names them."""
+    """Every branch waits; the run is due again at `wake_at` (`NEVER`: only when something arrives). `waits` is the text
+    of a JSON array that names them.
+
+    `at_seq` is the number of the last event that the attempt knew: when more was written since, what it waits for may
+    be there already, and the run is due at once. Without it nothing else can have been written. With `release` the run
+    also gives up its turn in its synchronized session while it waits.
+    """
 
     wake_at: int
     waits: str
+    at_seq: int | None = None
+    release: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +137,3 @@ class Cancelled:
 
 
 Outcome: TypeAlias = Succeeded | Failed | Retrying | Parked | HandedBack | Held | TimedOut | Exhausted | Cancelled
-
-
-class Commit(NamedTuple):
-    """One atomic write for a leased run: facts, and at the end of an attempt what became of it.
-
-    `number` is one more than the lease's previous commit; `leased` is the time in microseconds that the attempt has
-    held the run, given with the outcome.
-    """
-
-    number: int
-    drafts: tuple[Draft, ...] = ()
-    outcome: Outcome | None = None
-    leased: int = 0

@@ -66,8 +66,9 @@ class Lifecycle(NamedTuple):
     is the number of the current try; `errors` counts those that ended in an exception, `lost` those whose worker
     provably died, `expiries` leases that ran out without proof, `losses` the proven ones in a row without a commit in
     between. `seq` is the last event's number, `commit_no` the last accepted commit of a worker: a commit whose answer
-    got lost is recognised by (fence, commit_no). `leased` is the time that workers spent on the run up to
-    `claimed_at`.
+    got lost is recognised by (fence, commit_no). `leased` is the time that workers spent on the run before the present
+    lease, `held` what the present one had spent when it last wrote: both are measured on the workers' own scale of
+    durations, so that a jump of the wall clock neither spends nor gives time.
     """
 
     status: str
@@ -90,6 +91,7 @@ class Lifecycle(NamedTuple):
     seq: int = 0
     commit_no: int = 0
     ended_at: int | None = None
+    held: int = 0
 
     def stamped(self, seq: int, at: int) -> Lifecycle:
         """With the number and the time of its last event: what every write changes, at half the cost of `_replace`."""
@@ -109,6 +111,10 @@ class Lifecycle(NamedTuple):
 class RunRecord(NamedTuple):
     """A run as stored. `timeout` bounds the leased time, `deadline` is a moment; `metadata` is the text of a JSON
     object.
+
+    A child names its `parent`, the call there that started it (`parent_step`) and the `root` of the tree; `detached`
+    lets it outlive its parent. `hooked` says that its agent has a clean-up for cancels. Effects are identified by
+    `origin`, the first of the runs that this one retries, where there is one.
     """
 
     id: str
@@ -129,6 +135,10 @@ class RunRecord(NamedTuple):
     causal_depth: int
     retry_of: str | None
     forked_from: str | None
+    parent_step: str | None
+    detached: int
+    hooked: int
+    origin: str | None
     life: Lifecycle
 
 

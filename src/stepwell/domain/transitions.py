@@ -8,15 +8,16 @@ appendix B is the test.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from stepwell.domain import event
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import Conflict, LeaseLost, RunEnded
 from stepwell.domain.event import Draft, Entry
 from stepwell.domain.outcome import (
     Cancelled,
-    Commit,
     ErrorInfo,
     Exhausted,
     Failed,
@@ -24,6 +25,7 @@ from stepwell.domain.outcome import (
     Held,
     Outcome,
     Parked,
+    Payload,
     Retrying,
     Succeeded,
     TimedOut,
@@ -43,14 +45,20 @@ from stepwell.domain.run import (
     TIMED_OUT,
     WAITING,
     Lifecycle,
+    RunRecord,
 )
 from stepwell.domain.values import dumps
+from stepwell.domain.wait import ANSWERED, RECEIVED, Signal, Wait
+from stepwell.domain.wait import TIMED_OUT as TIMED_OUT_WAIT
 
 ClaimCause: TypeAlias = Literal["due", "lost", "expired"]
 CancelAnswer: TypeAlias = Literal["cancelled", "cancelling", "already_ended"]
 
 RUN_TIMEOUT: Final = "timeout"
 DEADLINE: Final = "deadline"
+
+PAUSED_ON_REQUEST: Final = Held(PAUSED, by="pause")
+"""How an attempt stops because a pause was asked for. If that was taken back meanwhile, the run is handed back."""
 
 
 class Change(NamedTuple):
@@ -93,10 +101,19 @@ def submit(
     priority: int,
     available_at: int,
     now: int,
+    parent: str | None = None,
+    retry_of: str | None = None,
+    inherited: tuple[Draft, ...] = (),
 ) -> Change:
-    """A run enters the queue. `input_field` is one member of a JSON object: `Payload.field("input")`."""
-    data = f'{_door(agent, version, trigger)},{input_field},"priority":{priority},"available_at":{available_at}}}'
-    return Change(queued(available_at, now), (Draft(event.RUN_QUEUED, data),))
+    """A run enters the queue. `input_field` is one member of a JSON object: `Payload.field("input")`. What it inherits
+    stands right behind its first fact.
+    """
+    data = f'{_door(agent, version, trigger)},{input_field},"priority":{priority},"available_at":{available_at}'
+    if parent is not None:
+        data += f',"parent":{_text(parent)}'
+    if retry_of is not None:
+        data += f',"retry_of":{_text(retry_of)}'
+    return Change(queued(available_at, now), (Draft(event.RUN_QUEUED, data + "}"), *inherited))
 
 
 @lru_cache(maxsize=256)
@@ -128,12 +145,18 @@ def claim(life: Lifecycle, *, worker: str, cause: ClaimCause, now: int) -> Chang
     _refuse_ended(life)
     if cause == "due":
         return _start(life, worker, now, "woken" if life.status == WAITING else "queued")
-    charged = life._replace(leased=life.leased + max(0, life.updated_at - life.claimed_at))
+    charged = _charge(life)
     if life.cancelling:
-        return _force_end(charged, now, CANCELLED, "worker lost", event.RUN_CANCELLED, '{"by":"worker lost"}')
+        data = '{"by":"worker lost","reason":null}'
+        return _force_end(charged, now, CANCELLED, "worker lost", event.RUN_CANCELLED, data)
     if cause == "lost":
         return _claim_lost(charged, worker, now)
     return _claim_expired(charged, worker, now)
+
+
+def _charge(life: Lifecycle) -> Lifecycle:
+    """A lease that its holder cannot settle any more costs what he had told of it."""
+    return life._replace(leased=life.leased + life.held, held=0)
 
 
 def _claim_lost(life: Lifecycle, worker: str, now: int) -> Change:
@@ -142,7 +165,7 @@ def _claim_lost(life: Lifecycle, worker: str, now: int) -> Change:
     if lost.losses >= MAX_CONSECUTIVE_LOSSES or _too_many(lost):
         return _dead(lost, now, told, f"its worker died {lost.losses} times in a row without progress")
     if lost.pausing:
-        return Change(_take_away(lost), (told, _held_draft(Held(PAUSED, by="pause"))))
+        return Change(_take_away(lost), (told, _held_draft(PAUSED_ON_REQUEST)))
     started = _start(lost, worker, now, "lost")
     return Change(started.life, (told, *started.drafts))
 
@@ -152,7 +175,7 @@ def _claim_expired(life: Lifecycle, worker: str, now: int) -> Change:
     if _too_many(expired):
         return _dead(expired, now, None, "its leases ran out again and again")
     if expired.pausing:
-        return Change(_take_away(expired), (_held_draft(Held(PAUSED, by="pause")),))
+        return Change(_take_away(expired), (_held_draft(PAUSED_ON_REQUEST),))
     return _start(expired, worker, now, "lease_expired")
 
 
@@ -178,6 +201,7 @@ def _start(life: Lifecycle, worker: str, now: int, cause: str) -> Change:
         commit_no=0,
         claimed_at=now,
         attempt=attempt,
+        held=0,
     )
     holder = f'"fence":{running.fence},"worker":{_text(worker)}'
     if attempt != life.attempt:
@@ -220,9 +244,9 @@ def commit(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
     why = refusal(life, fence)
     if why is not None:
         raise LeaseLost(f"a write with fence {fence} was refused: {why}", hint="nothing was written")
-    noted = life._replace(commit_no=write.number, losses=0, leased=life.leased + write.leased)
     if write.outcome is None:
-        return Change(noted, write.drafts)
+        return Change(life._replace(commit_no=write.number, losses=0, held=write.leased), write.drafts)
+    noted = life._replace(commit_no=write.number, losses=0, leased=life.leased + write.leased, held=0)
     change = settle(noted, write.outcome, now)
     return Change(change.life, write.drafts + change.drafts)
 
@@ -232,7 +256,7 @@ def settle(life: Lifecycle, outcome: Outcome, now: int) -> Change:
     an end.
     """
     if life.cancelling and not isinstance(outcome, (Succeeded, Cancelled)):
-        return _end(life, now, CANCELLED, "cancelled", event.RUN_CANCELLED, '{"by":"request"}')
+        return _end(life, now, CANCELLED, "cancelled", event.RUN_CANCELLED, '{"by":"request","reason":null}')
     match outcome:
         case Succeeded(output):
             return _end(life, now, SUCCEEDED, None, event.RUN_SUCCEEDED, f"{{{output.field('output')}}}")
@@ -242,13 +266,15 @@ def settle(life: Lifecycle, outcome: Outcome, now: int) -> Change:
             return Change(change.life._replace(dead=int(dead), errors=life.errors + 1), change.drafts)
         case Retrying(error, available_at):
             return _retry(life, error, available_at)
-        case Parked(wake_at, waits):
+        case Parked(wake_at, waits, at_seq):
             draft = Draft(event.RUN_WAITING, f'{{"waits":{waits}}}')
-            return _release(life._replace(status=WAITING, available_at=wake_at), draft)
+            unread = at_seq is not None and life.seq != at_seq
+            return _release(life._replace(status=WAITING, available_at=now if unread else wake_at), draft)
         case HandedBack():
-            draft = Draft(event.RUN_HANDED_BACK, dumps({"worker": life.worker}))
-            return _release(life._replace(status=QUEUED, available_at=min(life.available_at, now)), draft)
+            return _hand_back(life, now)
         case Held(why, _, _):
+            if outcome == PAUSED_ON_REQUEST and not life.pausing:
+                return _hand_back(life, now)
             return Change(_set_aside(life, why), (_held_draft(outcome),))
         case TimedOut(limit):
             return _end(life, now, TIMED_OUT, limit, event.RUN_TIMED_OUT, dumps({"limit": limit}))
@@ -256,6 +282,11 @@ def settle(life: Lifecycle, outcome: Outcome, now: int) -> Change:
             return _end(life, now, EXHAUSTED, limit, event.RUN_EXHAUSTED, data)
         case Cancelled(by, reason):
             return _end(life, now, CANCELLED, reason, event.RUN_CANCELLED, dumps({"by": by, "reason": reason}))
+
+
+def _hand_back(life: Lifecycle, now: int) -> Change:
+    told = Draft(event.RUN_HANDED_BACK, dumps({"worker": life.worker}))
+    return _release(life._replace(status=QUEUED, available_at=min(life.available_at, now)), told)
 
 
 def _retry(life: Lifecycle, error: ErrorInfo, available_at: int) -> Change:
@@ -268,7 +299,7 @@ def _retry(life: Lifecycle, error: ErrorInfo, available_at: int) -> Change:
 
 def _release(life: Lifecycle, told: Draft) -> Change:
     if life.pausing:
-        return Change(_set_aside(life, PAUSED), (told, _held_draft(Held(PAUSED, by="pause"))))
+        return Change(_set_aside(life, PAUSED), (told, _held_draft(PAUSED_ON_REQUEST)))
     return Change(life._replace(worker=None), (told,))
 
 
@@ -294,26 +325,90 @@ def _force_end(life: Lifecycle, now: int, status: str, reason: str | None, kind:
     return _end(life._replace(fence=life.fence + 1), now, status, reason, kind, data)
 
 
+# ---------------------------------------------------------------- waits and what arrives for them
+
+
+def opened(waits: Sequence[Wait]) -> tuple[Draft, ...]:
+    """The facts that tell of new waits."""
+    return tuple(Draft(event.WAIT_OPENED, wait.data, wait.step) for wait in waits if wait.data)
+
+
+def received(life: Lifecycle, signal: Signal, *, now: int, wait: Wait | None = None, wakes: bool = True) -> Change:
+    """A signal arrives, and closes the wait that it is for, if there is one.
+
+    `wakes` says that nothing else is open that this wait is joined with. A run that is held keeps what arrives, and is
+    due once it is resumed.
+    """
+    _refuse_ended(life)
+    data = dumps({"signal": signal.id, "name": signal.name} | ({} if signal.by is None else {"by": signal.by}))
+    told = Draft(event.SIGNAL_RECEIVED, f"{data[:-1]},{signal.value.field('value')}}}")
+    if wait is None:
+        return Change(life, (told,))
+    return Change(_wake(life, wakes, now), (told, taken(wait, signal.id)))
+
+
+def taken(wait: Wait, signal_id: str) -> Draft:
+    """The fact that a wait was closed by a signal, whose value stands in its own `signal.received`."""
+    return Draft(event.WAIT_CLOSED, dumps({"wait": wait.id, "outcome": RECEIVED, "signal": signal_id}), wait.step)
+
+
+def answered(life: Lifecycle, wait: Wait, value: Payload, *, by: str, now: int, wakes: bool = True) -> Change:
+    """A person answers a question."""
+    _refuse_ended(life)
+    data = dumps({"wait": wait.id, "outcome": ANSWERED, "by": by})
+    told = Draft(event.WAIT_CLOSED, f"{data[:-1]},{value.field('value')}}}", wait.step)
+    return Change(_wake(life, wakes, now), (told,))
+
+
+def expired(wait: Wait) -> Draft:
+    """The fact that nothing came for a wait in its time."""
+    return Draft(event.WAIT_CLOSED, dumps({"wait": wait.id, "outcome": TIMED_OUT_WAIT}), wait.step)
+
+
+def child_ended(life: Lifecycle, child: RunRecord, end: Draft, *, now: int, wakes: bool) -> Change | None:
+    """A child has ended with this fact; its parent learns it, unless it has ended itself.
+
+    `wakes` says that the parent waits for this child, and for no other that is joined with it.
+    """
+    if life.ended:
+        return None
+    return Change(_wake(life, wakes, now), (end_of_child(child, end.data),))
+
+
+def end_of_child(child: RunRecord, data: str) -> Draft:
+    """How the end of a child is told to its parent; `data` is that of its own last fact."""
+    told = dumps({"child": child.id, "status": child.life.status})
+    return Draft(event.CHILD_ENDED, told[:-1] + ("}" if data == "{}" else f",{data[1:]}"), child.parent_step)
+
+
+def _wake(life: Lifecycle, wakes: bool, now: int) -> Lifecycle:
+    """A waiting run is due at once; any other finds what arrived in its journal when it looks."""
+    return life._replace(available_at=min(life.available_at, now)) if wakes and life.status == WAITING else life
+
+
 # ---------------------------------------------------------------- requests from outside
 
 
 def time_out(life: Lifecycle, limit: str, now: int) -> Change:
-    """The run passed a limit: it ends, whoever held it."""
+    """The run passed a limit: it ends, whoever held it, and is charged what its holder told of."""
     _refuse_ended(life)
-    return _force_end(life, now, TIMED_OUT, limit, event.RUN_TIMED_OUT, dumps({"limit": limit}))
+    return _force_end(_charge(life), now, TIMED_OUT, limit, event.RUN_TIMED_OUT, dumps({"limit": limit}))
 
 
 def cancel(
     life: Lifecycle, *, by: str, reason: str | None, has_hook: bool, now: int
 ) -> tuple[Change | None, CancelAnswer]:
-    """Ask for an end. What nobody executes ends at once, unless it ever started and has a clean-up hook to run."""
+    """Ask for an end. What nobody executes ends at once, unless it ever started and has a clean-up hook to run.
+
+    A pause that was asked for before is void.
+    """
     if life.ended:
         return None, "already_ended"
     told = Draft(event.RUN_CANCELLING, dumps({"by": by, "reason": reason}))
     if life.status == RUNNING:
         if life.cancelling:
             return None, "cancelling"
-        return Change(life._replace(cancelling=1), (told,)), "cancelling"
+        return Change(life._replace(cancelling=1, pausing=0), (told,)), "cancelling"
     if has_hook and life.attempt:
         if life.cancelling:
             return None, "cancelling"
@@ -337,10 +432,12 @@ def pause(life: Lifecycle, *, by: str, now: int) -> Change | None:
 
 
 def resume(life: Lifecycle, *, by: str, drafts: tuple[Draft, ...], verdict: str | None, now: int) -> Change:
-    """Lift the hold, with the facts that settle a doubt in front. The run is due at once, or waits on if waits are
-    open.
+    """Lift the hold, with the facts that settle a doubt in front. The run is due at once; one that waits, or whose
+    start was put off, is due at its time. A pause that was asked for and has not taken effect is void.
     """
     _refuse_ended(life)
+    if life.pausing and verdict is None:
+        return Change(life._replace(pausing=0), ())
     if life.hold is None:
         raise Conflict(f"the run is {life.shown}, not held", code="run.not_held", hint="only a held run can be resumed")
     if verdict is None and life.hold == IN_DOUBT:
@@ -355,11 +452,23 @@ def resume(life: Lifecycle, *, by: str, drafts: tuple[Draft, ...], verdict: str 
             code="run.verdict",
             hint="resume it without a verdict",
         )
-    available_at = life.available_at if life.status == WAITING else min(life.available_at, now)
+    keeps_its_time = life.status == WAITING or not life.attempt
+    available_at = life.available_at if keeps_its_time else min(life.available_at, now)
     data = {"by": by} | ({"verdict": verdict} if verdict else {})
     return Change(
         life._replace(hold=None, available_at=available_at), (*drafts, Draft(event.RUN_RELEASED, dumps(data)))
     )
+
+
+def discard(life: Lifecycle, *, by: str) -> Change:
+    """Take a dead run off the list of the dead. It stays failed."""
+    if not life.dead:
+        raise Conflict(
+            f"the run is {life.shown}, and not on the list of the dead",
+            code="run.not_dead",
+            hint="only a failed run whose attempts or losses are used up can be discarded",
+        )
+    return Change(life._replace(dead=0), (Draft(event.RUN_DISCARDED, dumps({"by": by})),))
 
 
 def _refuse_ended(life: Lifecycle) -> None:

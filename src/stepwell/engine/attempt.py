@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from stepwell.domain.errors import InvalidInput, InvalidValue, LeaseLost, Misuse, NotFound, StoreError
-from stepwell.domain.event import ARTIFACT_SAVED, Draft
+from stepwell.domain.commit import Commit
+from stepwell.domain.errors import Conflict, InvalidInput, InvalidValue, LeaseLost, Misuse, NotFound, StoreError
+from stepwell.domain.event import ARTIFACT_SAVED, Draft, Entry
 from stepwell.domain.outcome import (
     Cancelled,
-    Commit,
     Exhausted,
     Failed,
     HandedBack,
     Held,
     Outcome,
+    Parked,
     Payload,
     Succeeded,
     TimedOut,
@@ -28,18 +30,23 @@ from stepwell.domain.outcome import (
 from stepwell.domain.run import DIVERGED
 from stepwell.domain.values import dumps
 from stepwell.engine.replay import Call, Diverged, Record, Replay
+from stepwell.engine.waits import PARK_AFTER, Waits
+from stepwell.ports.store import Claim, Control
 
 if TYPE_CHECKING:
     from stepwell.engine.offload import Offload
-    from stepwell.engine.report import Observer
+    from stepwell.engine.report import AfterStep, Observer
     from stepwell.ports.clock import Clock
     from stepwell.ports.context import RunInfo
-    from stepwell.ports.store import Claim, Store
+    from stepwell.ports.store import Store
 
 _log = logging.getLogger("stepwell.engine")
 
 INLINE_BYTES: Final = 256 * 1024
 _UNWINDINGS: Final = 100
+_MANY_NOTES: Final = 64
+_LETTING_TRIES_END: Final = (Held, Cancelled)
+_MANY_LOSSES: Final = 2
 _ENDS: Final = (Succeeded, Failed, TimedOut, Exhausted, Cancelled)
 
 
@@ -52,6 +59,12 @@ class Lost:
 
 
 LOST: Final = Lost()
+CALM: Final = Control()
+
+_STEP_BACK: Final = Control(pausing=True)
+"""What a suspect hears when it has made progress: it is none any more, and others wait to be executed alone. It stops
+as for a pause, and is handed back since nobody asked for one.
+"""
 
 
 class Attempt:
@@ -59,20 +72,29 @@ class Attempt:
 
     `stop` is set once, by whatever ends the attempt early: an outcome to record, or `LOST` when nothing may be written
     any more. From then on every context call unwinds the agent, and `on_stop` sees to it that it really ends.
-    `may_act` says whether the lease is certain to be ours, `leaving` whether the worker itself is being stopped;
-    `returned` that the agent has, and `over` that the run has ended with this attempt.
+    `on_child` hears of every child that the attempt starts, `on_control` what somebody asked of the run. `may_act` says
+    whether the lease is certain to be ours, `leaving` whether the worker itself is being stopped; `begun` that the
+    attempt is being executed, `returned` that the agent has, `over` that the run has ended with this attempt,
+    `cancelling` that it was asked to end, and `cleaning` that the agent's clean-up is running. `seq` is the number of
+    the newest event that was written here.
     """
 
     __slots__ = (
+        "__weakref__",
         "_interrupted",
         "_number",
         "_pending",
+        "_pushing",
         "_replay",
         "_tries",
         "_tries_ended",
         "_unwound",
+        "after_step",
         "artifacts",
+        "begun",
+        "cancelling",
         "claimed_elapsed",
+        "cleaning",
         "clock",
         "deps",
         "info",
@@ -81,14 +103,18 @@ class Attempt:
         "may_act",
         "observer",
         "offload",
+        "on_child",
+        "on_control",
         "on_stop",
         "over",
         "record",
         "restored",
         "returned",
+        "seq",
         "stop",
         "store",
         "touched",
+        "waits",
     )
 
     def __init__(
@@ -103,6 +129,8 @@ class Attempt:
         may_act: Callable[[], bool],
         leaving: Callable[[], bool],
         observer: Observer | None,
+        park_after: float = PARK_AFTER,
+        after_step: AfterStep | None = None,
     ) -> None:
         self.record = claim.run
         self.lease = claim.lease
@@ -114,8 +142,14 @@ class Attempt:
         self.may_act = may_act
         self.leaving = leaving
         self.observer = observer
+        self.after_step = after_step
+        self.on_child: Callable[[str], None] | None = None
         self.on_stop: Callable[[], None] | None = None
+        self.on_control: Callable[[Control], None] | None = None
+        self.cancelling = False
+        self.cleaning = False
         self.stop: Outcome | Lost | None = None
+        self.begun = False
         self.returned = False
         self.over = False
         self.restored = False
@@ -126,12 +160,15 @@ class Attempt:
         for entry in claim.journal:
             if entry.kind == ARTIFACT_SAVED:
                 self.saw_artifact(json.loads(entry.data))
+        self.seq = claim.run.life.seq
         self._number = 0
         self._pending: list[tuple[str, Draft]] = []
+        self._pushing: asyncio.Task[None] | None = None
         self._interrupted: str | None = None
         self._tries = 0
         self._tries_ended: asyncio.Event | None = None
         self._unwound = 0
+        self.waits = Waits(self, park_after=park_after)
 
     # ------------------------------------------------------------ stopping
 
@@ -160,8 +197,20 @@ class Attempt:
         """The attempt is over for this reason, unless it already was for another. Raise what this returns."""
         if self.stop is None:
             self.stop = stop
+            self.waits.wake()
             if self.on_stop is not None:
                 self.on_stop()
+        return AttemptStopped()
+
+    def cancel(self) -> None:
+        """Somebody asked to cancel the run: the attempt is over, also where it was about to be held or parked."""
+        self.cancelling = True
+        if isinstance(self.stop, (Held, Parked)):
+            self.stop = Cancelled("request")
+        self.end(Cancelled("request"))
+
+    def stopped(self) -> AttemptStopped:
+        """What unwinds the agent."""
         return AttemptStopped()
 
     def close(self, stop: Outcome | Lost) -> None:
@@ -181,6 +230,30 @@ class Attempt:
             else:
                 self._interrupted = call
 
+    def for_clean_up(self, journal: list[Entry]) -> Attempt:
+        """A second attempt over the same lease, for what an agent does when its run was cancelled. It never parks."""
+        attempt = Attempt(
+            Claim(self.record, self.lease, journal),
+            self.info,
+            deps=self.deps,
+            store=self.store,
+            clock=self.clock,
+            offload=self.offload,
+            may_act=self.may_act,
+            leaving=self.leaving,
+            observer=self.observer,
+            park_after=math.inf,
+            after_step=self.after_step,
+        )
+        attempt.claimed_elapsed = self.claimed_elapsed
+        attempt.cancelling = attempt.restored = True
+        attempt._number = self._number
+        return attempt
+
+    def cleaned_up(self, by: Attempt) -> None:
+        """The clean-up is over: what this attempt writes now comes after what that one wrote."""
+        self._number = by._number
+
     # ------------------------------------------------------------ tries in the air
 
     def begin_try(self) -> None:
@@ -199,13 +272,15 @@ class Attempt:
         return self._interrupted is not None
 
     @property
-    def trying(self) -> bool:
-        """Whether any step's function is being executed."""
-        return self._tries > 0
+    def trying(self) -> int:
+        """How many steps' functions are being executed, or have been and are being recorded."""
+        return self._tries
 
     async def tries_end(self) -> None:
-        """Where the run is being held: let steps that were begun come to their end, which is still recorded."""
-        if isinstance(self.stop, Held) and self._tries:
+        """Where the run is being held or cancelled: let steps that were begun come to their end, which is still
+        recorded.
+        """
+        if isinstance(self.stop, _LETTING_TRIES_END) and self._tries:
             self._tries_ended = asyncio.Event()
             await self._tries_ended.wait()
 
@@ -285,21 +360,42 @@ class Attempt:
         """Let a fact of a scope ride on the next commit."""
         self._pending.append((scope, draft))
 
+    def push_notes(self) -> None:
+        """See to it that notes are written soon, also when nothing else is."""
+        if self._pushing is None and self._pending and self.stop is None:
+            self._pushing = asyncio.create_task(self._push())
+            self._pushing.add_done_callback(self._pushed)
+
+    async def _push(self) -> None:
+        while self._pending and self.stop is None:
+            await self.commit()
+
+    def _pushed(self, task: asyncio.Task[None]) -> None:
+        self._pushing = None
+        if not task.cancelled():
+            task.exception()  # whoever calls the context next is unwound, since the attempt has ended
+
+    async def notes_written(self) -> None:
+        """Wait while more notes than some are on their way."""
+        if self._pushing is not None and len(self._pending) > _MANY_NOTES:
+            await asyncio.wait([self._pushing])
+
     def before_acting(self) -> None:
         """Refuse to start anything when the lease is no longer certain to be ours."""
         self.check()
         if not self.may_act():
             raise self.end(LOST)
 
-    async def commit(self, *drafts: Draft, of_try: str | None = None, apart: bool = False) -> None:
+    async def commit(self, *drafts: Draft, of_try: str | None = None, apart: bool = False, **more: Any) -> None:
         """Write facts, durably when this returns. When the lease is lost nothing is written and the attempt ends.
 
-        What came of a try is written even while the run is being held; `of_try` is the path of its scope. With `apart`
-        the write goes on when the caller is cancelled: a foreign task may be, at any time.
+        What came of a try is written even while the run is being held or cancelled; `of_try` is the path of its scope.
+        With `apart` the write goes on when the caller is cancelled: a foreign task may be, at any time. `more` are the
+        other parts of a `Commit`; one that asks for a certain version of a session's value may raise `Conflict`.
         """
-        if self.stop is not None and (of_try is None or not isinstance(self.stop, Held)):
+        if self.stop is not None and (of_try is None or not isinstance(self.stop, _LETTING_TRIES_END)):
             raise AttemptStopped
-        writing: Any = self._write(drafts, of_try)
+        writing: Any = self._write(drafts, of_try, more)
         if apart:
             writing = asyncio.ensure_future(writing)
             writing.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -308,21 +404,35 @@ class Attempt:
             await writing
         except LeaseLost:
             raise self.end(LOST) from None
+        except Conflict as error:
+            if "writes" in more:
+                raise
+            raise self.unwritable(error) from error
         except Exception as error:  # whatever a store raises, nobody knows whether it has written
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error
 
-    async def _write(self, drafts: tuple[Draft, ...], of_try: str | None) -> None:
+    async def _write(self, drafts: tuple[Draft, ...], of_try: str | None, more: dict[str, Any]) -> None:
         """Number the write and ask for it in one go: a later number that the store sees first would make it take this
         one for written.
         """
         notes = self._take_notes(of_try)
         try:
-            await self.store.commit(self.lease, self._next((*(note for _, note in notes), *drafts)))
+            write = self._next((*(note for _, note in notes), *drafts))
+            answer = await self.store.commit(self.lease, write._replace(**more) if more else write)
         except asyncio.CancelledError:  # perhaps it was not written: a note that is told twice stays the same
             self._pending = [*notes, *self._pending]
             raise
+        except Conflict:  # nothing of it was written
+            self._pending = [*notes, *self._pending]
+            raise
+        self.seq = max(self.seq, answer.seq)
+        control = answer.control
+        if control == CALM and self.record.life.losses >= _MANY_LOSSES:
+            control = _STEP_BACK
+        if control != CALM and self.on_control is not None:
+            self.on_control(control)
 
-    def _unwritable(self, error: Exception) -> AttemptStopped:
+    def unwritable(self, error: Exception) -> AttemptStopped:
         _log.error("run %s: the attempt stops, its store does not answer: %s", self.lease.run_id, error)
         return self.end(LOST)
 
@@ -331,8 +441,10 @@ class Attempt:
 
         False when the lease was lost: then nothing was written.
         """
+        if self._pushing is not None:
+            await asyncio.wait([self._pushing])
         notes = self._take_notes(None)
-        write = self._next(tuple(note for _, note in notes))._replace(outcome=outcome, leased=self.leased())
+        write = self._next(tuple(note for _, note in notes))._replace(outcome=outcome)
         try:
             await self.store.commit(self.lease, write)
         except LeaseLost:
@@ -347,14 +459,14 @@ class Attempt:
         """The notes that ride on a write: all that wait, but while the run is being held those of a try's own scope."""
         if not self._pending:
             return []
-        held = isinstance(self.stop, Held)
+        held = isinstance(self.stop, _LETTING_TRIES_END)
         taken = [note for note in self._pending if not held or note[0] == scope]
         self._pending = [note for note in self._pending if held and note[0] != scope]
         return taken
 
     def _next(self, drafts: tuple[Draft, ...]) -> Commit:
         self._number += 1
-        return Commit(self._number, drafts)
+        return Commit(self._number, drafts, None, self.leased())
 
     async def payload(self, text: str) -> Payload:
         """A value as it goes into the journal: inline, or beside it when it is larger than 256 KiB."""
@@ -370,7 +482,7 @@ class Attempt:
         try:
             return await self.store.put_blob(content)
         except Exception as error:  # whatever a store raises, the bytes may not be there
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error
 
     async def read_payload(self, facts: dict[str, Any], name: str, step: str) -> str:
         """The text of a value that `payload` put into an event. Bytes that are gone hold the run."""
@@ -381,4 +493,4 @@ class Attempt:
         except NotFound:
             raise self.diverged(Diverged(step, "a value whose bytes are gone", "it")) from None
         except StoreError as error:
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error

@@ -14,11 +14,11 @@ from stepwell.engine.failure import mark_together
 from stepwell.engine.scope import Scope
 
 
-async def run_branch(attempt: Attempt, path: str, branch: Coroutine[Any, Any, Any]) -> Any:
-    """Run a branch in the running task, which becomes the owner of its scope."""
-    task = asyncio.current_task()
-    assert task is not None
-    scope = Scope(attempt, path, task)
+async def run_branch(attempt: Attempt, path: str, branch: Coroutine[Any, Any, Any], *, join: str | None = None) -> Any:
+    """Run a branch in the running task, which becomes the owner of its scope. `join` names the place whose branches
+    wake the run together, for a branch that does nothing but wait.
+    """
+    scope = Scope(attempt, path, _running(), join)
     scope.enter()
     try:
         result = await branch
@@ -57,6 +57,13 @@ async def end_all(tasks: list[asyncio.Task[Any]]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()
+
+
+def _running() -> asyncio.Task[Any]:
+    """The task that runs. A frame that remembers its own task keeps both alive once the task has failed."""
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def close_unbegun(branches: Iterable[Coroutine[Any, Any, Any]]) -> None:

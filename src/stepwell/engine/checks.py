@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 from typing import Any, Final
 
+from stepwell.codec import codec_for
 from stepwell.domain import values
 from stepwell.domain.errors import InvalidDefinition, InvalidValue, Seconds
 from stepwell.domain.retry import Retry, seconds
@@ -21,9 +22,9 @@ def step_policy(bound: BoundStep, timeout: Seconds | None, retry: Retry | None, 
         return PLAIN
     if retry is not None and not isinstance(retry, Retry):
         raise InvalidDefinition(f"retry={retry!r:.80}", code="definition.retry", hint="use Retry(max_attempts=...)")
-    if not callable(in_doubt) and in_doubt not in ("rerun", "fail"):
+    if not callable(in_doubt) and in_doubt not in ("rerun", "ask", "fail"):
         raise InvalidDefinition(
-            f"in_doubt={in_doubt!r:.80}", code="definition.in_doubt", hint='use "rerun", "fail" or a function'
+            f"in_doubt={in_doubt!r:.80}", code="definition.in_doubt", hint='use "rerun", "ask", "fail" or a function'
         )
     if callable(in_doubt) and not bound.described.typed:
         raise InvalidDefinition(
@@ -92,6 +93,14 @@ def media_type_of(name: str, content: str | bytes) -> str:
     """The media type of an artifact, by the ending of its name."""
     guessed = mimetypes.guess_type(name)[0]
     return guessed or ("text/plain" if isinstance(content, str) else "application/octet-stream")
+
+
+def json_data(value: Any, what: str) -> Any:
+    """A value of the agent's as plain JSON data: plain already, or an instance of a model or a dataclass.
+
+    Raises `InvalidValue` for what is not data.
+    """
+    return None if value is None else values.loads(codec_for(type(value)).encode(value, what))
 
 
 def check_text(text: str, what: str) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from stepwell.domain.errors import Fail, InvalidInput, InvalidValue, StepwellError
+from stepwell.domain.errors import Fail, InvalidInput, InvalidValue, StepwellError, StoreError
 from stepwell.domain.event import Entry, to_datetime
-from stepwell.domain.outcome import Failed, HandedBack, Outcome, Retrying, Succeeded, TimedOut
+from stepwell.domain.outcome import Cancelled, Failed, HandedBack, Outcome, Retrying, Succeeded, TimedOut
 from stepwell.domain.retry import jitter, seconds
 from stepwell.domain.run import RunRecord
 from stepwell.domain.transitions import RUN_TIMEOUT
@@ -18,16 +19,24 @@ from stepwell.engine.attempt import Attempt, AttemptStopped, Lost
 from stepwell.engine.context import RunContext
 from stepwell.engine.failure import describe_error, is_being_closed
 from stepwell.engine.offload import Offload
-from stepwell.ports.context import Context, RunInfo
+from stepwell.engine.scope import Scope
+from stepwell.engine.waits import PARK_AFTER
+from stepwell.ports.context import Context as AgentContext
+from stepwell.ports.context import RunInfo
 from stepwell.ports.crash_point import CrashPoint
 
 if TYPE_CHECKING:
-    from stepwell.engine.report import Observer
+    from stepwell.engine.report import AfterStep, Observer
     from stepwell.ports.clock import Clock
     from stepwell.ports.runnable import Runnable
     from stepwell.ports.store import Claim, Store
 
 _log = logging.getLogger("stepwell.engine")
+CLEAN_UP: Final = 30.0
+"""Seconds that an agent's clean-up may take when its run was cancelled."""
+CLEAN_UP_SCOPE: Final = "-1"
+"""The scope of the clean-up's calls: no generation of the agent's own has that number."""
+
 _claimed = CrashPoint("executor.after_claim")
 _returned = CrashPoint("executor.after_agent")
 _ended = CrashPoint("executor.after_outcome")
@@ -58,7 +67,11 @@ class Executor:
         may_act: Callable[[], bool],
         leaving: Callable[[], bool],
         observer: Observer | None,
+        park_after: float = PARK_AFTER,
+        after_step: AfterStep | None = None,
     ) -> None:
+        self._park_after = park_after
+        self._after_step = after_step
         self._store = store
         self._runnables = runnables
         self._clock = clock
@@ -83,6 +96,8 @@ class Executor:
             may_act=self._may_act,
             leaving=self._leaving,
             observer=self._observer,
+            park_after=self._park_after,
+            after_step=self._after_step,
         )
 
     async def execute(self, attempt: Attempt, journal: list[Entry], input_text: str | None) -> Ending | None:
@@ -91,12 +106,20 @@ class Executor:
         Returns how the run ended when it succeeded with an output that is inline, so that a caller in this process need
         not read it back.
         """
+        attempt.begun = True
         _claimed()
         runnable = self._runnables[attempt.record.agent]
-        stop = await self._run(attempt, runnable, journal, input_text)
+        if attempt.record.life.cancelling:
+            attempt.end(Cancelled("request"))
+        stop = attempt.stop
+        if stop is None:
+            stop = await self._run(attempt, runnable, journal, input_text)
         await self._land(attempt)
         attempt.close(stop)
+        await self._leave_waits(attempt)  # from here on nobody cancels this task: what is left is to write the end
         _returned()
+        if isinstance(stop, Cancelled) and runnable.hooked:
+            await self._clean_up(attempt, runnable)
         if isinstance(stop, Lost):
             _log.warning("run %s: the lease was lost, nothing more is written", attempt.record.id)
             return None
@@ -111,7 +134,8 @@ class Executor:
     ) -> Outcome | Lost:
         task = asyncio.current_task()
         assert task is not None
-        limit = asyncio.get_running_loop().call_later(max(0.0, attempt.seconds_left()), _time_out, attempt, task)
+        left, elsewhere = max(0.0, attempt.seconds_left()), Context()  # a timer outlives its cancel, with its context
+        limit = asyncio.get_running_loop().call_later(left, _time_out, attempt, task, context=elsewhere)
         try:
             value = await self._agent(attempt, runnable, journal, input_text)
             return Succeeded(await attempt.payload(runnable.encode_output(value)))
@@ -134,12 +158,12 @@ class Executor:
             value = runnable.decode_input(input_text)
         except (InvalidInput, InvalidValue) as error:
             raise attempt.undecodable("the input", error) from None
-        ctx = RunContext(attempt)
+        ctx = RunContext(attempt, self._runnables)
         task = asyncio.current_task()
         assert task is not None
         scope = ctx.enter(task)
         try:
-            result = await runnable.run(cast("Context[Any]", ctx), value)
+            result = await runnable.run(cast("AgentContext[Any]", ctx), value)
         finally:
             scope.leave()
         if attempt.stop is not None:
@@ -147,10 +171,58 @@ class Executor:
         attempt.expect_done()
         return result
 
+    async def _clean_up(self, attempt: Attempt, runnable: Runnable) -> None:
+        """Run what the agent declared for a cancel, for a bounded time. Whatever comes of it, the run is cancelled."""
+        attempt.cleaning = True
+        try:
+            journal = await self._whole_journal(attempt)
+        except StoreError as error:
+            _log.error("run %s: its clean-up cannot begin: %s", attempt.record.id, error)
+            return
+        again = attempt.for_clean_up(journal)
+        ctx = RunContext(again, self._runnables)
+        task = asyncio.current_task()
+        assert task is not None
+        scope = Scope(again, CLEAN_UP_SCOPE, task)
+        scope.enter()
+        try:
+            async with asyncio.timeout(CLEAN_UP):
+                await runnable.on_cancel(cast("AgentContext[Any]", ctx))
+        except AttemptStopped:
+            _log.warning("run %s: its clean-up was stopped", attempt.record.id)
+        except BaseException as error:  # whatever the clean-up raises, the run ends as cancelled
+            if isinstance(error, GeneratorExit) and is_being_closed(task):
+                raise
+            _log.exception("run %s: its clean-up failed", attempt.record.id)
+        finally:
+            scope.leave()
+            await again.waits.close()
+            attempt.cleaned_up(again)
+
+    async def _whole_journal(self, attempt: Attempt) -> list[Entry]:
+        journal: list[Entry] = []
+        while True:
+            page = await self._store.journal(attempt.record.id, after=len(journal))
+            if not page:
+                return journal
+            journal += page
+
     async def _land(self, attempt: Attempt) -> None:
         try:
             await attempt.tries_end()
         except asyncio.CancelledError:  # there is no time for it: what is still being tried will be tried again
+            return
+
+    @staticmethod
+    async def _leave_waits(attempt: Attempt) -> None:
+        """Close the waits, and let a cancel arrive that is still on its way: an agent that learnt from its own write
+        that it is over may have come here before it. It must hit neither the clean-up nor the writing of the end.
+        """
+        try:
+            await attempt.waits.close()
+            if not isinstance(attempt.stop, Succeeded):
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:  # it was meant for the agent, which is unwound already
             return
 
     def _after_error(self, attempt: Attempt, runnable: Runnable, error: BaseException) -> Outcome:

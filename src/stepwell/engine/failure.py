@@ -9,16 +9,19 @@ import sysconfig
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from stepwell.domain.errors import Fail, StepFailed, StepwellError
 from stepwell.domain.outcome import ErrorInfo
 from stepwell.engine.offload import RemoteError
 
+E = TypeVar("E", bound=BaseException)
+
 _MAX_MESSAGE: Final = 4000
 _MAX_FRAMES: Final = 20
 _MAX_ALSO: Final = 1000
 _TOGETHER: Final = "__stepwell_together__"
+_PLACE: Final = "__stepwell_place__"
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB: Final = sysconfig.get_paths()["stdlib"] + os.sep
 
@@ -32,6 +35,12 @@ def describe_error(error: BaseException, *, code: str) -> ErrorInfo:
     steps = failed_steps(error)
     step, also = (steps[0], steps[1 : 1 + _MAX_ALSO]) if steps else (None, [])
     return ErrorInfo(code, _message(error), retryable, _clean(type_name), step, _frames(error), tuple(also))
+
+
+def placed(error: E, place: str) -> E:
+    """The error, marked as the failure of the call at a place: a new attempt makes that call anew."""
+    vars(error)[_PLACE] = place
+    return error
 
 
 def mark_together(errors: Sequence[BaseException]) -> None:
@@ -51,8 +60,9 @@ def failed_steps(error: BaseException) -> list[str]:
             continue
         seen.add(id(one))
         left += vars(one).get(_TOGETHER, ())
-        if isinstance(one, StepFailed):
-            steps[one.step] = None
+        place = one.step if isinstance(one, StepFailed) else vars(one).get(_PLACE)
+        if place is not None:
+            steps[place] = None
         else:
             left += _grown_from(one)
     return list(steps)

@@ -66,6 +66,12 @@ class Heart:
         if thread is not None:
             await asyncio.to_thread(thread.join, 5)
 
+    def beat(self) -> None:
+        """Extend the leases at once, from the event loop's thread. What the store raises goes to the caller."""
+        self._tick()
+        asked_at = self._clock.elapsed()
+        self._confirm(self._store.heartbeat(self._worker_id, lease_seconds=self._lease), asked_at)
+
     def certain(self) -> bool:
         """Whether the leases were confirmed so recently that nobody else can hold our runs yet."""
         return self._clock.elapsed() - self._confirmed_at < SELF_STOP * self._lease

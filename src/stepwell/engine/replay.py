@@ -13,11 +13,26 @@ from typing import Any, Final, NamedTuple
 from stepwell.domain import event, values
 from stepwell.domain.errors import Misuse
 from stepwell.domain.event import Draft, Entry
+from stepwell.domain.run import SUCCEEDED
+from stepwell.domain.wait import TIME, TIMED_OUT
 
 _CALLS: Final = frozenset(
-    {event.STEP_INTENDED, event.STEP_COMPLETED, event.STEP_FAILED, event.ARTIFACT_SAVED, event.TIME_READ}
+    {
+        event.STEP_INTENDED,
+        event.STEP_COMPLETED,
+        event.STEP_FAILED,
+        event.ARTIFACT_SAVED,
+        event.TIME_READ,
+        event.WAIT_OPENED,
+        event.CHILD_STARTED,
+        event.SESSION_READ,
+        event.SESSION_CHANGED,
+        event.TEXT_COMPLETED,
+    }
 )
+ARRIVALS: Final = frozenset({event.WAIT_CLOSED, event.SIGNAL_RECEIVED, event.CHILD_ENDED})
 _STEP: Final = "step"
+WAIT: Final = "wait"
 NOW: Final = "now"
 
 
@@ -41,18 +56,38 @@ class Record:
     `completed` and `failed` are final; else `tries` have failed, the next is due at `retry_at`, and `intended` says
     that one began under a policy that must know. `soft` records were made on the way to an error that ended an
     attempt: recalled where they fit, else passed over.
+
+    A wait and a child go on elsewhere: `opening` is the data of the event that began it, `awaits` the id of the wait or
+    of the child.
     """
 
-    __slots__ = ("at", "completed", "data", "failed", "intended", "kind", "retry_at", "seq", "soft", "tries")
+    __slots__ = (
+        "at",
+        "awaits",
+        "completed",
+        "data",
+        "failed",
+        "intended",
+        "intents",
+        "kind",
+        "opening",
+        "retry_at",
+        "seq",
+        "soft",
+        "tries",
+    )
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.data = "{}"
+        self.opening: str | None = None
+        self.awaits: str | None = None
         self.seq = 0
         self.at = 0
         self.completed = False
         self.failed = False
         self.intended = False
+        self.intents = 0
         self.tries = 0
         self.retry_at: int | None = None
         self.soft = False
@@ -83,13 +118,21 @@ class Diverged(Exception):
 class Replay:
     """The index over one run's journal.
 
-    `generation` counts checkpoints, `checkpoint` is the newest one's entry.
+    `generation` counts checkpoints, `checkpoint` is the newest one's entry. `arrived` holds what came from outside, by
+    the id of the wait or the child that it is about, `signals` what was sent, by the sender's id, and `asked` the
+    questions that are no calls of the agent's; `live_children`
+    are those that have not ended. `shown` says how often each stream of text was begun.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.generation = 0
         self.checkpoint: Entry | None = None
         self.patches: dict[str, bool] = {}
+        self.arrived: dict[str, Entry] = {}
+        self.signals: dict[str, Entry] = {}
+        self.asked: dict[str, str] = {}
+        self.shown: dict[str, int] = {}
+        self.live_children: set[str] = set()
         self._records: dict[str, Record] = {}
         self._branches: dict[str, int] = {}
         self._last: dict[str, int] = {}
@@ -117,7 +160,14 @@ class Replay:
 
     def _note(self, entry: Entry) -> None:
         kind = entry.kind
-        if entry.step is not None and (kind in _CALLS or kind.startswith(event.CUSTOM)):
+        if kind in ARRIVALS:
+            self.note_arrival(entry)
+        elif kind == event.TEXT_DELTA:
+            facts = json.loads(entry.data)
+            self.shown[facts["stream"]] = facts["attempt"]
+        elif kind == event.WAIT_OPENED and entry.step is None:
+            self.asked[json.loads(entry.data)["wait"]] = entry.data
+        elif entry.step is not None and (kind in _CALLS or kind.startswith(event.CUSTOM)):
             self._note_call(entry, entry.step)
         elif kind == event.CHECKPOINT_SAVED:
             self.generation += 1
@@ -131,6 +181,22 @@ class Replay:
             if "step" in error:
                 self._forget([error["step"], *error.get("also", ())])
 
+    def note_arrival(self, entry: Entry) -> str:
+        """Something came from outside. Returns the id of the wait or child that it is about; for a signal, nothing."""
+        facts = json.loads(entry.data)
+        if entry.kind == event.SIGNAL_RECEIVED:
+            self.signals[facts["signal"]] = entry
+            return ""
+        about = str(facts["wait"] if entry.kind == event.WAIT_CLOSED else facts["child"])
+        self.arrived[about] = entry
+        self.live_children.discard(about)
+        record = None if entry.step is None else self._records.get(entry.step)
+        if record is not None and record.awaits == about:
+            record.data, record.seq, record.at = entry.data, entry.seq, entry.at
+            record.failed = facts.get("outcome") == TIMED_OUT or facts.get("status", SUCCEEDED) != SUCCEEDED
+            record.completed = not record.failed
+        return about
+
     def _note_call(self, entry: Entry, step: str) -> None:
         record = self._records.get(step)
         if record is None or record.final or not _continues(record, entry):
@@ -142,12 +208,20 @@ class Replay:
         match entry.kind:
             case event.STEP_INTENDED:
                 record.intended = True
+                record.intents += 1
             case event.STEP_FAILED:
                 facts = json.loads(entry.data)
                 record.intended = False
                 record.tries += facts.get("verdict") != "rerun"
                 record.retry_at = facts.get("retry_at")
                 record.failed = record.retry_at is None
+            case event.WAIT_OPENED:
+                record.opening = entry.data
+                record.awaits = json.loads(entry.data)["wait"]
+            case event.CHILD_STARTED:
+                child = str(json.loads(entry.data)["child"])
+                record.opening, record.awaits = entry.data, child
+                self.live_children.add(child)
             case _:
                 record.completed = True
 
@@ -174,8 +248,9 @@ class Replay:
                 record.soft |= any(scope in limits and position > limits[scope] for scope, position in _line(step))
 
     def _is_recent(self, record: Record) -> bool:
-        """Whether a keyed step is one that the program, from the newest checkpoint on, will call again."""
-        return record.final and (self.checkpoint is None or record.seq > self.checkpoint.seq)
+        """Whether a keyed call is one that the program, from the newest checkpoint on, will make again."""
+        begun = record.final or record.awaits is not None
+        return begun and (self.checkpoint is None or record.seq > self.checkpoint.seq)
 
     def _mark(self, place: str) -> None:
         """Note how far each scope goes, and how many branches were opened where."""
@@ -271,6 +346,16 @@ class Replay:
             raise Diverged(first, _shown(self._records[first]), "nothing more")
 
 
+def wait_name(type: str, name: str) -> str:
+    """What a wait is called where it is compared and shown."""
+    return name if type == TIME else f"{type} {name}"
+
+
+def wait_call(step: str, type: str, name: str, digest: str = "", *, keyed: bool = False) -> Call:
+    """The call of a wait."""
+    return Call(WAIT, step, wait_name(type, name), digest, None, keyed)
+
+
 def step_call(step: str, name: str, digest: str, function: str | None, *, keyed: bool) -> Call:
     """The call of a step."""
     return Call(_STEP, step, name, digest, function, keyed)
@@ -321,7 +406,9 @@ def _line(place: str) -> Iterator[tuple[str, int]]:
 
 
 def _kind_of_call(kind: str) -> str:
-    return _STEP if kind.startswith("step.") else kind
+    if kind.startswith("step.") or kind == event.CHILD_STARTED:
+        return _STEP
+    return WAIT if kind == event.WAIT_OPENED else kind
 
 
 def _continues(record: Record, entry: Entry) -> bool:
@@ -331,7 +418,11 @@ def _continues(record: Record, entry: Entry) -> bool:
     if not record.soft:
         return True
     facts = json.loads(entry.data)
-    return _identity(record)[:2] == (facts["name"], facts["digest"])
+    if record.kind == WAIT:
+        name = wait_name(facts["type"], facts["name"])
+    else:
+        name = facts["name"] if "name" in facts else facts["agent"]
+    return _identity(record)[:2] == (name, facts.get("digest", ""))
 
 
 def _difference(record: Record, call: Call) -> tuple[str, str] | None:
@@ -348,14 +439,22 @@ def _difference(record: Record, call: Call) -> tuple[str, str] | None:
 
 def _identity(record: Record) -> tuple[str, str, str | None]:
     """Name, digest and function of what was recorded, as far as its kind has them."""
-    facts = record.facts()
+    facts: dict[str, Any] = record.facts() if record.opening is None else json.loads(record.opening)
     match record.kind:
         case "step":
-            return facts["name"], facts["digest"], facts.get("function")
+            return facts["name"] if "name" in facts else facts["agent"], facts["digest"], facts.get("function")
+        case "wait":
+            return wait_name(facts["type"], facts["name"]), facts.get("digest", ""), None
         case event.ARTIFACT_SAVED:
             return facts["name"], facts["artifact"], None
         case event.TIME_READ:
             return NOW, "", None
+        case event.TEXT_COMPLETED:
+            return "text", "", None
+        case event.SESSION_READ:
+            return facts["key"], str(facts.get("last", "")), None
+        case event.SESSION_CHANGED:
+            return facts["key"], "", None
     return record.kind[len(event.CUSTOM) :], values.digest(facts), None
 
 
@@ -370,6 +469,12 @@ def _asked(call: Call) -> str:
 def _named(kind: str, name: str) -> str:
     if kind == event.TIME_READ:
         return NOW
+    if kind == event.TEXT_COMPLETED:
+        return "streamed text"
+    if kind in (event.SESSION_READ, event.SESSION_CHANGED):
+        return f"{'read' if kind == event.SESSION_READ else 'write'} of session value {name}"
+    if kind == WAIT:
+        return name
     if kind.startswith(event.CUSTOM):
         return f"emit {name}"
     return f"{'artifact' if kind == event.ARTIFACT_SAVED else kind} {name}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from stepwell.engine.replay import Call
 
 
 class StepReport(NamedTuple):
@@ -19,3 +21,8 @@ class StepReport(NamedTuple):
 
 
 Observer: TypeAlias = Callable[[StepReport], None]
+
+AfterStep: TypeAlias = Callable[[Any, Call], Awaitable[None]]
+"""Called with the attempt and the call when a step is on record for good, before the agent hears of it. May end the
+attempt. For tests.
+"""

@@ -11,7 +11,7 @@ import asyncio
 from contextvars import ContextVar
 from random import Random
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from stepwell.domain.errors import Misuse
 
@@ -19,12 +19,24 @@ _current: ContextVar[Scope] = ContextVar("stepwell.scope")
 _step_of: ContextVar[object] = ContextVar("stepwell.step_of", default=None)
 
 
+class Closable(Protocol):
+    """What is open in a scope until its next call."""
+
+    def close(self) -> None: ...
+
+
 class Scope:
-    """One sequence of calls. `owner` is the attempt whose calls it numbers, `task` the one that may make them."""
+    """One sequence of calls. `owner` is the attempt whose calls it numbers, `task` the one that may make them.
 
-    __slots__ = ("owner", "path", "position", "random", "task", "uuids")
+    `join` names what waits in here wake the run together with, where the sequence is but one wait; `stream` is the text
+    that is being shown, until the next call.
+    """
 
-    def __init__(self, owner: object, path: str, task: asyncio.Task[Any]) -> None:
+    __slots__ = ("join", "owner", "path", "position", "random", "stream", "task", "uuids")
+
+    def __init__(self, owner: object, path: str, task: asyncio.Task[Any], join: str | None = None) -> None:
+        self.join = join
+        self.stream: Closable | None = None
         self.owner = owner
         self.path = path
         self.task: asyncio.Task[Any] | None = task
@@ -34,8 +46,16 @@ class Scope:
 
     def next_place(self) -> str:
         """Take the next position."""
+        if self.stream is not None:
+            self.end_stream()
         self.position += 1
         return f"{self.path}/{self.position}"
+
+    def end_stream(self) -> None:
+        """The text that is being shown is complete."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.close()
 
     def enter(self) -> None:
         """Make this the scope of the running task, and of nothing that ran before."""
@@ -43,6 +63,7 @@ class Scope:
 
     def leave(self) -> None:
         """The sequence ends. Its task remembers the scope: without this the two would keep each other alive."""
+        self.end_stream()
         self.task = None
 
 

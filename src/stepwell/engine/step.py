@@ -19,11 +19,12 @@ from typing import Any, Final
 from stepwell.domain import event
 from stepwell.domain.errors import Fail, InvalidValue, NotExecuted, StepFailed, StepwellError
 from stepwell.domain.event import Draft
-from stepwell.domain.ids import derived
+from stepwell.domain.ids import QUESTION, derived, derived_id
 from stepwell.domain.outcome import ErrorInfo, Held
 from stepwell.domain.retry import Retry, jitter, seconds
 from stepwell.domain.run import IN_DOUBT
 from stepwell.domain.values import dumps
+from stepwell.domain.wait import VERDICT
 from stepwell.engine.attempt import Attempt, AttemptStopped
 from stepwell.engine.failure import as_local, describe_error, is_being_closed
 from stepwell.engine.function import BoundStep, describe
@@ -31,6 +32,7 @@ from stepwell.engine.offload import in_process
 from stepwell.engine.replay import Call, Record
 from stepwell.engine.report import StepReport
 from stepwell.engine.scope import Scope, StepCode
+from stepwell.engine.waiting import Waiting
 from stepwell.ports.context import StepContext
 from stepwell.ports.crash_point import CrashPoint
 
@@ -68,12 +70,13 @@ PLAIN: Final = Policy()
 
 
 class Step:
-    """One step of one attempt: its function and arguments, its place, its policy. `tries` have failed so far.
+    """One step of one attempt: its function and arguments, its place, its policy. `tries` have failed so far, `intents`
+    have been written.
 
     `scope` is `None` for a step with a key whose task owns no scope.
     """
 
-    __slots__ = ("args", "bound", "call", "function", "identity", "policy", "scope", "tries")
+    __slots__ = ("args", "bound", "call", "function", "identity", "intents", "policy", "scope", "tries")
 
     def __init__(
         self, bound: BoundStep, args: tuple[Any, ...], *, call: Call, scope: Scope | None, policy: Policy
@@ -85,6 +88,7 @@ class Step:
         self.scope = scope
         self.policy = policy
         self.tries = 0
+        self.intents = 0
         name_text = function.name_text if call.name == function.name else dumps(call.name)
         self.identity = f'"name":{name_text},"digest":"{call.digest}","function":{function.function_text}'
 
@@ -100,18 +104,22 @@ class StepRunner:
         """The step's result: remembered, found out, or made now. Raises `StepFailed` when the step failed for good."""
         task = asyncio.current_task()
         before = _cancels(task)
+        self._attempt.waits.begin_step()
         try:
             return await (self._run_alone(step) if step.call.keyed else self._run(step))
         except asyncio.CancelledError:
             if step.scope is not None and _cancels(task) > before:
                 self._attempt.interrupt(f"step {step.call.name}")
             raise
+        finally:
+            self._attempt.waits.end_step()
 
     async def _run_alone(self, step: Step) -> Any:
         """A key may be used again, in other tasks too: the step is done once, and the others are given what it gave."""
         key = step.call.step
         while (running := self._with_key.get(key)) is not None:
-            await running.wait()
+            with self._attempt.waits.following():
+                await running.wait()
             self._attempt.check()
         ended = self._with_key[key] = asyncio.Event()
         try:
@@ -127,6 +135,7 @@ class StepRunner:
         if record.final:
             return await self._remembered(step, record)
         step.tries = record.tries
+        step.intents = record.intents
         if record.intended and step.policy.must_know:
             found, value = await self._settle(step, "the process stopped during the step")
             if found:
@@ -165,7 +174,7 @@ class StepRunner:
                 self._attempt.end_try()
             if found:
                 return value
-            await self._attempt.clock.sleep(value)
+            await self._attempt.waits.doze(self._attempt.clock.sleep(value))
 
     async def _try_once(self, step: Step) -> tuple[bool, Any]:
         """One try, recorded: (True, result), or (False, seconds until the next)."""
@@ -191,6 +200,7 @@ class StepRunner:
     async def _intend(self, step: Step) -> None:
         shown = step.policy.in_doubt if isinstance(step.policy.in_doubt, str) else "function"
         data = f'{{{step.identity},"in_doubt":"{shown}","idempotency_key":"{self._idempotency_key(step)}"}}'
+        step.intents += 1
         await self._commit(step, Draft(event.STEP_INTENDED, data, step.call.step))
         _intended()
 
@@ -226,6 +236,12 @@ class StepRunner:
         await self._commit(step, Draft(event.STEP_COMPLETED, data, step.call.step))
         _recorded()
         self._report(step, "done", ms=ms)
+        await self._told(step)
+
+    async def _told(self, step: Step) -> None:
+        """The step is on record, for good."""
+        if self._attempt.after_step is not None:
+            await self._attempt.after_step(self._attempt, step.call)
 
     async def _commit(self, step: Step, draft: Draft) -> None:
         """Write what came of a try. What has a key is known from now on, whatever becomes of the calling task."""
@@ -253,6 +269,8 @@ class StepRunner:
             found, value = await self._settle(step, f"the step raised {info.type}: {info.message}")
             if found:
                 return True, value
+            if step.policy.in_doubt == "ask":  # a person decided that it runs again, whatever its retry policy says
+                return False, 0.0
         step.tries += 1
         try:
             delay = _next_delay(step, error, self._attempt.record.id)
@@ -261,6 +279,7 @@ class StepRunner:
         if delay is None:
             await self._note_failure(step, info, None)
             self._report(step, "failed", error=info.message)
+            await self._told(step)
             raise _step_failed(step, info) from error
         retry_at = self._attempt.clock.now() + round(delay * 1_000_000)
         await self._note_failure(step, info, retry_at)
@@ -277,11 +296,13 @@ class StepRunner:
         """Wait for the next try; a clock that was set back does not make it longer than was decided at the failure."""
         delay = min(at - self._attempt.clock.now(), longest)
         if delay > 0:
-            await self._attempt.clock.sleep(delay / 1_000_000)
+            await self._attempt.waits.doze(self._attempt.clock.sleep(delay / 1_000_000))
 
     async def _settle(self, step: Step, why: str) -> tuple[bool, Any]:
         """Settle a doubt by the declared policy: (True, result) if the effect happened, (False, None) if it did not."""
         finder = step.policy.in_doubt
+        if finder == "ask":
+            return await self._ask(step, why)
         if isinstance(finder, str):
             raise self._hold(step, why)
         self._attempt.before_acting()
@@ -309,6 +330,43 @@ class StepRunner:
         await self._complete(step, text, began)
         return True, result
 
+    async def _ask(self, step: Step, why: str) -> tuple[bool, Any]:
+        """A person settles the doubt. The run holds nothing while it waits."""
+        place = step.call.step
+        wait_id = derived_id(QUESTION, self._attempt.record.id, place, str(step.intents))
+        text = f"step {step.call.name} may have had its effect: {why}. Did it?"
+        details = {"step": place, "name": step.call.name}
+        self._attempt.waits.end_step()
+        try:
+            verdict = await Waiting(self._attempt).verdict(wait_id, text, VERDICT, details)
+        finally:
+            self._attempt.waits.begin_step()
+        if isinstance(verdict, dict):
+            return await self._settled_as_done(step, dumps(verdict["done"]), why)
+        if verdict == "rerun":
+            error = ErrorInfo("step.rerun", "a person decided that the step runs again", retryable=True)
+            await self._note_settlement(step, error, f'"verdict":"rerun","retry_at":{self._attempt.clock.now()}')
+            return False, None
+        error = ErrorInfo("step.settled_as_failed", "a person decided that the step failed")
+        await self._note_settlement(step, error, '"verdict":"fail"')
+        raise _step_failed(step, error)
+
+    async def _settled_as_done(self, step: Step, text: str, why: str) -> tuple[bool, Any]:
+        try:
+            value = step.function.codec.decode(text, f"the result of step {step.call.name}")
+        except InvalidValue as error:
+            raise self._hold(step, f"{why}; the result that was given does not fit: {error.message}") from None
+        _settled()
+        payload = await self._attempt.payload(text)
+        data = f'{{{step.identity},"verdict":"done","ms":0,{payload.field("result")}}}'
+        await self._commit(step, Draft(event.STEP_COMPLETED, data, step.call.step))
+        return True, value
+
+    async def _note_settlement(self, step: Step, error: ErrorInfo, rest: str) -> None:
+        data = f'{{{step.identity},"error":{error.text()},{rest}}}'
+        await self._commit(step, Draft(event.STEP_FAILED, data, step.call.step))
+        _noted()
+
     def _hold(self, step: Step, why: str) -> AttemptStopped:
         detail = f'{{"step":{dumps(step.call.step)},{step.identity},"message":{dumps(why)}}}'
         return self._attempt.end(Held(IN_DOUBT, "step", detail))
@@ -322,12 +380,13 @@ class StepRunner:
             idempotency_key=self._idempotency_key(step),
             attempt=step.tries + 1,
             log=logging.LoggerAdapter(_logger, {"run_id": self._attempt.record.id}),
+            cancelled=lambda: self._attempt.cancelling,
         )
 
     def _idempotency_key(self, step: Step) -> str:
         call = step.call
         run = self._attempt.record
-        return derived("idem_", run.root or run.id, call.step, call.name, call.digest)
+        return derived("idem_", run.origin or run.id, call.step, call.name, call.digest)
 
     def _report(
         self,

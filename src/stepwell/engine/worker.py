@@ -15,21 +15,25 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import LeaseLost, StoreError
 from stepwell.domain.ids import ENTROPY_BYTES, WORKER, make_id
-from stepwell.domain.outcome import Commit, HandedBack, Held, Outcome, TimedOut
+from stepwell.domain.outcome import Cancelled, HandedBack, Held, Outcome, TimedOut
 from stepwell.domain.run import DIVERGED, Lease
-from stepwell.domain.transitions import RUN_TIMEOUT
+from stepwell.domain.transitions import PAUSED_ON_REQUEST, RUN_TIMEOUT
 from stepwell.domain.values import dumps
 from stepwell.engine.attempt import LOST, Attempt, Lost
-from stepwell.engine.executor import Ending, Executor
+from stepwell.engine.defaults import DRAIN, LEASE_SECONDS
+from stepwell.engine.executor import CLEAN_UP, Ending, Executor
 from stepwell.engine.failure import describe_error
 from stepwell.engine.heartbeat import Heart
-from stepwell.ports.notifier import QUEUE
-from stepwell.ports.store import Claim, ClaimRequest, Heartbeat, WorkerInfo
+from stepwell.engine.quarantine import Aside, Quarantine
+from stepwell.engine.waits import PARK_AFTER
+from stepwell.ports.notifier import CONTROL, QUEUE
+from stepwell.ports.store import Claim, ClaimRequest, Control, Heartbeat, WorkerInfo
 
 if TYPE_CHECKING:
-    from stepwell.engine.report import Observer
+    from stepwell.engine.report import AfterStep, Observer
     from stepwell.ports.clock import Clock, Entropy
     from stepwell.ports.notifier import Listener
     from stepwell.ports.runnable import Runnable
@@ -37,10 +41,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stepwell.engine")
 
-LEASE_SECONDS: Final = 30.0
 FULL_POLL: Final = 0.25
 CANCEL_GRACE: Final = 5.0
-DRAIN: Final = 30.0
+COOPERATION: Final = 0.5
+"""Seconds that a step in the air is left to come to its own end when its run is cancelled, before it is cancelled."""
 _REFILL_DELAY: Final = 0.002
 _AFTER_STORE_ERROR: Final = 1.0
 _LAST_COMMIT: Final = 2**31
@@ -82,6 +86,10 @@ class Worker:
         only_own: bool = False,
         lease_seconds: float = LEASE_SECONDS,
         observer: Observer | None = None,
+        park_after: float = PARK_AFTER,
+        after_step: AfterStep | None = None,
+        aside: Aside | None = None,
+        suspects_only: bool = False,
     ) -> None:
         self.id = make_id(WORKER, clock.now(), entropy(ENTROPY_BYTES))
         self._store = store
@@ -100,6 +108,8 @@ class Worker:
         self._context = contextvars.copy_context()
         self._idle = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
+        self._control_task: asyncio.Task[None] | None = None
+        self.quarantine = Quarantine(aside=aside, only=suspects_only)
         self._listener: Listener | None = None
         self._heart = Heart(store, self.id, lease_seconds=lease_seconds, clock=clock, answer=self._on_heartbeat)
         self._executor = Executor(
@@ -110,6 +120,8 @@ class Worker:
             may_act=self._heart.certain,
             leaving=self._leaving,
             observer=observer,
+            park_after=park_after,
+            after_step=after_step,
         )
 
     # ------------------------------------------------------------ life
@@ -121,6 +133,7 @@ class Worker:
         self._heart.start()
         self._idle.set()
         self._loop_task = asyncio.create_task(self._claim_loop(), name="stepwell-claims")
+        self._control_task = asyncio.create_task(self._control_loop(), name="stepwell-control")
 
     async def stop(self, *, drain: float = DRAIN) -> None:
         """Claim nothing more, let running attempts finish for up to `drain` seconds, hand the others back, sign off.
@@ -131,10 +144,12 @@ class Worker:
         if self._loop_task is None:
             return
         self._wake()
+        await self.quarantine.stop()
         await asyncio.wait([self._loop_task])
         if self._held and drain > 0:
             await asyncio.wait([holding.task for holding in self._held.values()], timeout=drain)
         await self._see_off_all(HandedBack())
+        await self._stop_control()
         await self._heart.stop()
         self._executor.offload.close()
         await self._store.close_worker(self.id)
@@ -151,6 +166,7 @@ class Worker:
             loop_task.cancel()
             await asyncio.wait([loop_task])
         await self._see_off_all(LOST)
+        await self._stop_control()
         await self._heart.stop()
         self._executor.offload.close()
 
@@ -167,6 +183,20 @@ class Worker:
         return len(self._held)
 
     @property
+    def attempts(self) -> list[Attempt]:
+        """What is being executed."""
+        return [holding.attempt for holding in self._held.values()]
+
+    @property
+    def claiming(self) -> bool:
+        """Whether it takes what is due."""
+        return self._free > 0 and not self._quiet
+
+    def beat(self) -> None:
+        """Do now what the heartbeat does from time to time: for those who move the clock."""
+        self._heart.beat()
+
+    @property
     def _free(self) -> int:
         return self._capacity - len(self._held) - sum(slot.count for slot in self._asked)
 
@@ -175,9 +205,13 @@ class Worker:
 
         Must be followed by `accept` or `withdraw_slot`.
         """
-        if self._draining or self._free < 1 or not self._heart.certain():
+        if self._draining or self._free < 1 or self._quiet or not self._heart.certain():
             return None
         return self._reserve(1)
+
+    @property
+    def _quiet(self) -> bool:
+        return self.quarantine.is_quiet(busy=bool(self._held))
 
     def _reserve(self, count: int) -> Slot:
         slot = Slot(self.id, count)
@@ -211,7 +245,7 @@ class Worker:
             while not self._draining:
                 wait = FULL_POLL
                 try:
-                    if self._free > 0 and self._heart.certain():
+                    if self._free > 0 and not self._quiet and self._heart.certain():
                         wait = await self._claim()
                     else:
                         self._more = True  # nobody has looked what this hint was about
@@ -231,14 +265,18 @@ class Worker:
         if own is not None and not own:
             self._more = bool(self._held)  # the hint may be about one that we are about to let go
             return FULL_POLL
-        limit = self._free
+        suspects, limit = self.quarantine.ask(self._free) if own is None else ("any", self._free)
         slot = self._reserve(limit)
         try:
-            claims = await self._store.claim(ClaimRequest(self.id, limit, tuple(self._runnables), own))
+            claims = await self._store.claim(ClaimRequest(self.id, limit, tuple(self._runnables), own, suspects))
         finally:
             self._asked.discard(slot)
+        self.quarantine.learn(suspects, claims, self._wake)
         for claim in claims.taken:
             self._launch(claim, None)
+        if suspects == "alone" or (claims.suspects and self.quarantine.ask(1)[0] == "alone"):
+            self._more = True
+            return FULL_POLL if self._quiet else 0.0
         self._more = len(claims.taken) == limit or (own is not None and bool(self._held))
         if claims.next_due_at is None:
             return FULL_POLL
@@ -257,6 +295,10 @@ class Worker:
         task = asyncio.create_task(execution, context=self._context.copy())
         holding = _Holding(attempt, task, asyncio.Event())
         attempt.on_stop = lambda: self._see_off_later(holding)
+        attempt.on_control = lambda control: self._control(holding, control)
+        attempt.on_child = self.adopt
+        for child in attempt.replay.live_children:
+            self.adopt(child)
         before = self._held.get(claim.run.id)
         self._held[claim.run.id] = holding
         self._idle.clear()
@@ -275,12 +317,15 @@ class Worker:
     def _forget(self, holding: _Holding) -> None:
         """The run is no longer in our hands: its slot is free."""
         holding.left.set()
-        holding.attempt.on_stop = None  # it knows the holding: the two would keep each other alive
+        holding.attempt.on_stop = holding.attempt.on_control = (
+            None  # it knows the holding: the two would keep each other alive
+        )
         run_id = holding.attempt.record.id
         if self._held.get(run_id) is holding:
             del self._held[run_id]
             if not self._held:
                 self._idle.set()
+                self.quarantine.ended()
             self._slot_freed()
 
     def _slot_freed(self) -> None:
@@ -325,6 +370,8 @@ class Worker:
                 self._stop(holding, LOST)
             elif attempt.seconds_left() < 0:
                 self._stop(holding, TimedOut(RUN_TIMEOUT))
+            elif held is not None:
+                self._control(holding, held[1])
         self._hand_back({(run_id, fence) for run_id, (fence, _) in reply.held.items() if run_id not in self._held})
 
     def _hand_back(self, unknown: set[tuple[str, int]]) -> None:
@@ -338,13 +385,63 @@ class Worker:
                 self._write_later(Lease(run_id, fence, self.id), HandedBack())
         self._unknown = seen
 
+    # ------------------------------------------------------------ what others ask of our runs
+
+    async def _control_loop(self) -> None:
+        """Hear soon what somebody asks of a run: the next commit and the next heartbeat would tell as well."""
+        with self._store.notifier.listen(CONTROL) as listener:
+            while True:
+                try:
+                    if self._held:
+                        self._obey(await self._store.controls(self.id))
+                except StoreError as error:
+                    _log.warning("what others ask of our runs could not be read: %s", error)
+                    await asyncio.sleep(_AFTER_STORE_ERROR)
+                except Exception:  # noqa: BLE001 - without this loop no cancel would be heard, and nobody would say why
+                    _log.exception("what others ask of our runs could not be read")
+                    await asyncio.sleep(_AFTER_STORE_ERROR)
+                await listener.wait(FULL_POLL)
+
+    async def _stop_control(self) -> None:
+        task, self._control_task = self._control_task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def _obey(self, asked: Mapping[str, tuple[int, Control]]) -> None:
+        for run_id, (fence, control) in asked.items():
+            holding = self._held.get(run_id)
+            if holding is not None and holding.attempt.lease.fence == fence:
+                self._control(holding, control)
+
+    def _control(self, holding: _Holding, control: Control) -> None:
+        """A cancel or a pause: no call of the agent begins any more, and steps in the air come to their end."""
+        attempt = holding.attempt
+        if attempt.returned or isinstance(attempt.stop, Cancelled):
+            return
+        if control.cancelling:
+            attempt.cancel()
+        elif attempt.stop is not None:
+            return
+        elif control.pausing:
+            attempt.end(PAUSED_ON_REQUEST)
+        if attempt.stop is not None and not attempt.trying:
+            self._cancel(holding)
+
     # ------------------------------------------------------------ stopping attempts
 
     def _stop(self, holding: _Holding, stop: Outcome | Lost) -> None:
         """Stop an attempt from outside. Where its agent has returned, its end is being written: that is let be."""
         holding.attempt.end(stop)
         self._see_off_later(holding)
-        if not holding.attempt.returned:
+        self._cancel(holding)
+
+    @staticmethod
+    def _cancel(holding: _Holding) -> None:
+        """Unwind the agent. An execution that has not begun finds by itself that it is over: cancelled now, it would
+        vanish without a word. One whose agent has returned is about to write how it ended.
+        """
+        if holding.attempt.begun and not holding.attempt.returned:
             holding.task.cancel()
 
     async def _see_off_all(self, stop: Outcome | Lost) -> None:
@@ -365,16 +462,26 @@ class Worker:
         attempt, task = holding.attempt, holding.task
         while isinstance(attempt.stop, Held) and attempt.trying and not task.done():
             await asyncio.wait([task], timeout=CANCEL_GRACE)
+        if isinstance(attempt.stop, Cancelled) and attempt.trying:
+            await asyncio.wait([task], timeout=COOPERATION)
+            if not attempt.returned:
+                task.cancel()
         for _ in range(2):
             _, running = await asyncio.wait([task], timeout=CANCEL_GRACE / 2)
             if not running:
                 return
             if not attempt.returned:
                 task.cancel()
+        if self._is_cleaning(holding) and (await asyncio.wait([task], timeout=CLEAN_UP))[0]:
+            return
         _log.warning("run %s does not stop; it is left behind", attempt.record.id)
         self._forget(holding)
         if attempt.stop is not None and not isinstance(attempt.stop, Lost):
             await self._write_end(attempt.lease, attempt.stop, leased=attempt.leased())
+
+    @staticmethod
+    def _is_cleaning(holding: _Holding) -> bool:
+        return holding.attempt.cleaning
 
     def _write_later(self, lease: Lease, outcome: Outcome) -> None:
         self._run_errand(self._write_end(lease, outcome))

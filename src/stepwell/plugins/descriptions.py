@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.agents.function import FunctionRunnable
-from stepwell.app import Agent, App, FunctionAgent
-from stepwell.codec import schema
+from stepwell.app import Agent, App, FunctionAgent, Limit
+from stepwell.codec import json_schema
 from stepwell.domain.errors import InvalidDefinition
 from stepwell.domain.retry import Retry
 from stepwell.plugins.importing import shown
+from stepwell.ports.runnable import SessionMode, WhenBusy
 
 
 @dataclass(frozen=True, slots=True)
 class AgentDescription:
     """An agent as declared. `place` is `file:line`; `input` and `output` are annotations; `timeout` is in
-    seconds.
+    seconds. `concurrency` is its own limit, `app_limit` that of its app; `cleans_up` says that it has a function for
+    its cancel.
     """
 
     name: str
@@ -35,6 +37,12 @@ class AgentDescription:
     output_schema: Mapping[str, Any]
     retry: Retry | None
     timeout: float
+    concurrency: Limit | None
+    app_limit: int | None
+    session: SessionMode
+    busy: WhenBusy
+    children: int
+    cleans_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +64,16 @@ def describe(agent: Agent[Any, Any]) -> AgentDescription:
         takes_input=runnable.takes_input,
         input=runnable.input_annotation,
         output=runnable.output_annotation,
-        input_schema=schema(runnable.input_annotation),
-        output_schema=schema(runnable.output_annotation),
+        input_schema=json_schema(runnable.input_annotation),
+        output_schema=json_schema(runnable.output_annotation),
         retry=agent.retry,
         timeout=agent.timeout / 1_000_000,
+        concurrency=agent.concurrency,
+        app_limit=None if agent.app is None else agent.app.limit,
+        session=agent.session,
+        busy=agent.busy,
+        children=agent.children,
+        cleans_up=agent.cancel_hook is not None,
     )
 
 
@@ -77,7 +91,7 @@ def _problems(agent: Agent[Any, Any]) -> list[Problem]:
     found = []
     for annotation in annotations:
         try:
-            schema(annotation)
+            json_schema(annotation)
         except InvalidDefinition as error:
             found.append(Problem(_place(agent), error))
     return found

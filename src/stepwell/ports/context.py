@@ -17,6 +17,8 @@ from typing_extensions import TypeVar, TypeVarTuple
 
 from stepwell.domain.errors import Seconds
 from stepwell.domain.retry import Retry
+from stepwell.ports.child import Callee, ChildRun
+from stepwell.ports.session import Session
 
 if TYPE_CHECKING:
     AnyLog = LoggerAdapter[Logger]
@@ -28,9 +30,11 @@ T = TypeVar("T")
 E = TypeVar("E")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
+I = TypeVar("I", default=str)  # noqa: E741  (an agent's input)
+O = TypeVar("O", default=str)  # noqa: E741  (an agent's output)
 
 Json: TypeAlias = Any
-InDoubt: TypeAlias = Literal["rerun", "fail"]
+InDoubt: TypeAlias = Literal["rerun", "ask", "fail"]
 RunIn: TypeAlias = Literal["thread", "process"]
 
 
@@ -51,17 +55,33 @@ class StepContext(Generic[D]):
 
     `idempotency_key` is the same on every try of this very step, in whatever process: hand it to the service that you
     call, so that a second try has no second effect. `attempt` is the number of this try, starting at 1, one more with
-    every try that ended in an error. `deps` is what the app's lifespan yielded. `log` carries the run's id.
+    every try that ended in an error. `deps` is what the app's lifespan yielded. `log` carries the run's id. `cancelled`
+    turns true when somebody asked to cancel the run: a long step may look at it, and stop early.
     """
 
-    __slots__ = ("attempt", "deps", "idempotency_key", "log", "run")
+    __slots__ = ("_cancelled", "attempt", "deps", "idempotency_key", "log", "run")
 
-    def __init__(self, *, run: RunInfo, deps: D, idempotency_key: str, attempt: int, log: AnyLog) -> None:
+    def __init__(
+        self,
+        *,
+        run: RunInfo,
+        deps: D,
+        idempotency_key: str,
+        attempt: int,
+        log: AnyLog,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._cancelled = cancelled
         self.run = run
         self.deps: D = deps
         self.idempotency_key = idempotency_key
         self.attempt = attempt
         self.log = log
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked to cancel the run. Any thread may look."""
+        return self._cancelled()
 
 
 class Context(Protocol[D]):
@@ -96,6 +116,16 @@ class Context(Protocol[D]):
     @property
     def random(self) -> Random:
         """A random generator seeded by the run and the scope: the same numbers on every attempt."""
+        ...
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked to cancel the run. Volatile: for code between calls that takes long."""
+        ...
+
+    @property
+    def session(self) -> Session:
+        """What the runs of the session share: messages and state. Never `None`."""
         ...
 
     def now(self) -> datetime:
@@ -174,8 +204,8 @@ class Context(Protocol[D]):
         order is free. `timeout` bounds one try (seconds or timedelta; default none). `retry` tries again after errors
         (default: no). `in_doubt` says what happens when a try may have had its effect but has no record, after a
         crash, a timeout or an error: `"rerun"` (default) tries again, a function of the same arguments finds out (it
-        returns the result, or raises `NotExecuted`, or returns `None` where the step never does), `"fail"` holds the
-        run until a person resumes it.
+        returns the result, or raises `NotExecuted`, or returns `None` where the step never does), `"ask"` asks a
+        person in the inbox, `"fail"` holds the run until a person resumes it.
 
         Raises `StepFailed` when the step failed for good, `InvalidValue` when an argument or the result is not data,
         `Misuse` when called from a task that the scope did not start.
@@ -233,6 +263,119 @@ class Context(Protocol[D]):
         """
         ...
 
+    async def sleep(self, duration: Seconds, /) -> None:
+        """Wait that long (seconds or timedelta), from the first time on that the agent comes here.
+
+        A run that waits for more than a moment holds nothing but its row: no slot, no task, no memory; a worker takes
+        it up again when the time has come.
+        """
+        ...
+
+    async def sleep_until(self, when: datetime, /) -> None:
+        """Wait until a moment, an aware datetime; return at once when it has passed."""
+        ...
+
+    async def wait_for(
+        self, name: str, type: type[T] = ..., /, *, timeout: Seconds | None = None, default: T = ...
+    ) -> T:
+        """Wait for a signal of that name and return its payload as `type`, holding nothing meanwhile.
+
+        Signals of one name are taken in the order of their arrival, also those that came before the wait. When none
+        comes within `timeout` (seconds or timedelta; default: no limit): `default`, else `AskTimeout`. Raises
+        `InvalidInput` when the payload does not fit the type.
+        """
+        ...
+
+    async def ask(
+        self,
+        question: str,
+        type: type[T],
+        /,
+        *,
+        details: Json = None,
+        key: str | None = None,
+        assignee: str | None = None,
+        timeout: Seconds | None = None,
+        default: T = ...,
+        release: bool = False,
+    ) -> T:
+        """Ask a person and wait for the answer, holding nothing meanwhile. The answer is checked against `type` when it
+        is given, so `bool` makes an approval and an enum a choice.
+
+        `details` (JSON data) and `assignee` are shown to who answers. With `key` the question is identified by the key
+        and not by its place. When nobody answers within `timeout` (seconds or timedelta; default: no limit):
+        `default`, else `AskTimeout`. `release` gives up the run's turn in a synchronized session while it waits.
+        """
+        ...
+
+    @overload
+    async def call(
+        self, agent: Callee[I, O], input: I = ..., /, *, key: str | None = None, session: str | None = None
+    ) -> O: ...
+    @overload
+    async def call(
+        self, agent: str, input: Json = ..., /, *, key: str | None = None, session: str | None = None
+    ) -> Any: ...
+    async def call(
+        self, agent: Any, input: Any = None, /, *, key: str | None = None, session: str | None = None
+    ) -> Any:
+        """Run another agent as a child and return what it returns, holding nothing meanwhile.
+
+        The child is a run of its own, in the same session unless `session` names another, and part of its parent's
+        turn there. It is started once, whatever happens to the parent; a new attempt of the parent makes a child that
+        failed anew. Raises `RunFailed` when the child did not succeed, `StepFailed` (`child.depth`, `child.limit`) when
+        it may not be started, `NotFound` for an agent that this worker does not serve, `InvalidInput`, and `Misuse`
+        (`child.session`) for a turn in another synchronized session while this run has one.
+        """
+        ...
+
+    @overload
+    async def spawn(
+        self,
+        agent: Callee[I, O],
+        input: I = ...,
+        /,
+        *,
+        key: str | None = None,
+        session: str | None = None,
+        detach: bool = False,
+    ) -> ChildRun[O]: ...
+    @overload
+    async def spawn(
+        self,
+        agent: str,
+        input: Json = ...,
+        /,
+        *,
+        key: str | None = None,
+        session: str | None = None,
+        detach: bool = False,
+    ) -> ChildRun[Any]: ...
+    async def spawn(
+        self,
+        agent: Any,
+        input: Any = None,
+        /,
+        *,
+        key: str | None = None,
+        session: str | None = None,
+        detach: bool = False,
+    ) -> ChildRun[Any]:
+        """Start a child and go on; `await child.result()` waits for its end.
+
+        At the parent's end its children are cancelled, but for those started with `detach`. Raises as `call` does for
+        a child that may not be started.
+        """
+        ...
+
+    async def stream_text(self, text: str, /) -> None:
+        """Show a piece of text to whoever watches the run, at once and once.
+
+        Pieces are joined (about 50 ms or 2 KiB) before they are numbered. The pieces between two other calls are one
+        stream; what a lost attempt had shown of it is shown again by the next, marked as such.
+        """
+        ...
+
     async def emit(self, name: str, data: Json = None, /) -> None:
         """Append the event `custom.<name>` with JSON data (an object, or any value, which then stands under `value`),
         once.
@@ -260,4 +403,12 @@ class Context(Protocol[D]):
         ...
 
 
-__all__ = ["AnyLog", "Context", "InDoubt", "Json", "RunIn", "RunInfo", "StepContext"]
+__all__ = [
+    "AnyLog",
+    "Context",
+    "InDoubt",
+    "Json",
+    "RunIn",
+    "RunInfo",
+    "StepContext",
+]

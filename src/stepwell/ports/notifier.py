@@ -1,6 +1,7 @@
 """Wake-up hints: allowed to be lost, never allowed to be the truth. Whoever is woken reads the store.
 
-Topics are run ids, and `QUEUE` for "something may be claimable".
+Topics are run ids, `QUEUE` for "something may be claimable", and `CONTROL` for "somebody asked to cancel or pause a
+running run".
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 QUEUE: Final = "queue"
+CONTROL: Final = "control"
 
 
 class Listener(Protocol):

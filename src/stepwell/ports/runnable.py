@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from stepwell.domain.retry import Retry
+from stepwell.domain.submission import Lane
 from stepwell.ports.context import Context
+
+SessionMode: TypeAlias = Literal["shared", "synchronized", "isolated"]
+WhenBusy: TypeAlias = Literal["queue", "reject", "interrupt", "answer"]
 
 
 class Runnable(Protocol):
     """An agent as the engine sees it. Values cross this border as JSON text; the runnable knows their types.
 
     `timeout` is the leased time in microseconds that a run may use in all; `retry` decides what an exception of the
-    agent means.
+    agent means. `hooked` says that there is a clean-up for cancels: `on_cancel`. `session_mode` says what a run sees of
+    its session, `busy` what a submission to a synchronized session does that is not free, and `max_children` bounds
+    the live children of one run.
     """
 
     @property
@@ -26,6 +32,25 @@ class Runnable(Protocol):
 
     @property
     def timeout(self) -> int: ...
+
+    @property
+    def hooked(self) -> bool: ...
+
+    @property
+    def session_mode(self) -> SessionMode: ...
+
+    @property
+    def busy(self) -> WhenBusy: ...
+
+    @property
+    def max_children(self) -> int: ...
+
+    def lanes(self, input_text: str, session: str) -> tuple[Lane, ...]:
+        """The limits that a run with this input passes through, from the narrow to the wide; none for most agents.
+
+        Raises `InvalidInput` (`input.limit_key`) when the input has no place in a limit that counts by a key.
+        """
+        ...
 
     def encode_input(self, value: Any) -> str:
         """The JSON text of what a caller gives as input: a typed value or plain data. Raises `InvalidInput`, naming
@@ -47,4 +72,8 @@ class Runnable(Protocol):
 
     async def run(self, ctx: Context[Any], value: Any) -> Any:
         """Run the agent from the top with a decoded input, to its return value."""
+        ...
+
+    async def on_cancel(self, ctx: Context[Any]) -> None:
+        """Run the agent's clean-up after a cancel; only where `hooked` says that there is one."""
         ...

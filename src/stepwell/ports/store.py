@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.event import Draft, Entry
-from stepwell.domain.outcome import Commit, Payload
+from stepwell.domain.outcome import Payload
 from stepwell.domain.run import Lease, RunRecord
+from stepwell.domain.session import MessageRecord, SessionRecord, SessionValue
+from stepwell.domain.submission import DEFAULT_TENANT, Submission
+from stepwell.domain.transitions import CancelAnswer
+from stepwell.domain.wait import Signal, WaitRecord
 from stepwell.ports.notifier import Notifier
-
-DEFAULT_TENANT = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,34 +49,6 @@ class WorkerInfo:
     running: int = 0
 
 
-class Submission(NamedTuple):
-    """A run to be. `input_digest` identifies the input for the comparison of equal idempotency keys.
-
-    With `start_on`, the named worker offers a free slot: the run starts there in the same write, if it is due at once
-    and nothing claimable for the same agent is ahead of it. `queue_bound` is the largest number of queued runs at
-    which another is accepted.
-    """
-
-    id: str
-    agent: str
-    version: str
-    session: str
-    input: Payload
-    input_digest: str
-    available_at: int
-    created_at: int
-    timeout: int
-    tenant: str = DEFAULT_TENANT
-    trigger: str | None = None
-    priority: int = 0
-    deadline: int | None = None
-    idempotency_key: str | None = None
-    metadata: str = "{}"
-    causal_depth: int = 0
-    queue_bound: int = 100_000
-    start_on: str | None = None
-
-
 class Submitted(NamedTuple):
     """The run that exists now. `created` is false when the idempotency key named an earlier one; `lease` is set when
     it was started.
@@ -86,12 +61,21 @@ class Submitted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """Which runs a worker would take: at most `limit`, of these agents; only these very runs, when `only` is given."""
+    """Which runs a worker would take: at most `limit`, of these agents; only these very runs, when `only` is given.
+
+    A suspect is a run that was lost twice or more without progress since. `suspects` says what to do about them:
+    `"skip"` leaves them to others, `"alone"` takes one suspect and nothing else if there is one, `"any"` makes no
+    difference between runs.
+    """
 
     worker: str
     limit: int
     agents: Sequence[str]
     only: Sequence[str] | None = None
+    suspects: Suspects = "any"
+
+
+Suspects: TypeAlias = Literal["skip", "alone", "any"]
 
 
 class Claim(NamedTuple):
@@ -104,11 +88,12 @@ class Claim(NamedTuple):
 
 class Claims(NamedTuple):
     """What a claim gave. `next_due_at` is when the next run that these agents serve becomes due by itself, if any is
-    known.
+    known. `suspects` says that a suspect is there to be taken, and was left because the request said so.
     """
 
     taken: list[Claim]
     next_due_at: int | None
+    suspects: bool = False
 
 
 class Control(NamedTuple):
@@ -143,9 +128,32 @@ class RunQuery:
     session: str | None = None
     ended: bool | None = None
     dead: bool | None = None
+    parent: str | None = None
     ending: str | None = None
     before: str | None = None
     limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionQuery:
+    """A listing of open questions, oldest first: all, or those of an assignee, of a run."""
+
+    tenant: str = DEFAULT_TENANT
+    assignee: str | None = None
+    run_id: str | None = None
+    ending: str | None = None
+    limit: int = 1000
+
+
+class LaneInfo(NamedTuple):
+    """A lane as it stands: how many tickets it has, how many are taken, and how many runs stand in line for one."""
+
+    tenant: str
+    kind: str
+    name: str
+    capacity: int
+    taken: int
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +201,11 @@ class Store(Protocol):
         * `Busy` (`queue.full`) when the queue holds `queue_bound` runs; the bound is checked within a second, not to
           the run.
         * With `start_on`: also started there, in the same write, under the condition named at `Submission`.
+        * With `lanes`: the run stands in line for a ticket of each, and can be claimed once it has them all. A lane
+          takes its capacity from the newest submission that names it. A delayed run takes its place when it is due.
+        * A session lane that is not free under `busy="reject"`: `Busy` (`session.busy`); under `"interrupt"`: whoever
+          holds or awaits its ticket is cancelled; under `"answer"`: the input answers the oldest open question of the
+          run that holds the ticket, which is given back as the run, and if it asks nothing the new run stands in line.
         """
         ...
 
@@ -215,13 +228,58 @@ class Store(Protocol):
         * A fence that is not the current one, or a run that is not running: `LeaseLost`, and nothing is written.
         * Writes of one lease are applied in the order of the calls; one that is refused harms no other.
         * The same `number` twice is written once, and acknowledged again, also when it gave the lease back.
+        * `opens`: a wait for a signal that is there already takes the oldest one of its name, one for a child that has
+          ended is not opened; `expires`: closed as timed out, unless something closed the wait before.
+        * `writes` whose `expected` is not the key's version: `Conflict` (`session.changed`), and nothing of the commit
+          is written.
+        * An outcome that ends the run also, in the same write: closes its waits, cancels its children that are not
+          detached, tells its parent (`child.ended`), and gives back its tickets. One that only gives back the lease
+          keeps the ticket of the session's lane (unless it is `Parked` with `release`), and gives back the others.
         """
+        ...
+
+    async def signal(self, run_id: str, signal: Signal, *, tenant: str = DEFAULT_TENANT) -> bool:
+        """A message arrives at a run: `signal.received`, and the oldest wait open for its name is closed with it.
+
+        * False, and nothing is written, when a signal of that id was received before. The same id with another name or
+          value: `Conflict` (`signal.conflict`).
+        * A waiting run is due at once if the signal is what it waits for, and not woken otherwise. What nobody waits
+          for yet is kept for the next wait of that name, in the order of arrival.
+        * `Busy` (`signal.full`) when `MAX_SIGNALS` are kept; `RunEnded`; `NotFound` (`run.unknown`).
+        """
+        ...
+
+    async def answer(self, question_id: str, value: Payload, *, by: str, tenant: str = DEFAULT_TENANT) -> WaitRecord:
+        """A person answers: `wait.closed` with the value, and the run is due at once if it waits.
+
+        `AlreadyAnswered` when somebody did before; `Conflict` (`question.closed`) when its time is over or its run has
+        ended; `NotFound` (`question.unknown`).
+        """
+        ...
+
+    async def cancel(
+        self, run_id: str, *, by: str, reason: str | None = None, tenant: str = DEFAULT_TENANT
+    ) -> CancelAnswer:
+        """Ask for an end, under the rules of `transitions.cancel`; what ends at once ends as by an outcome.
+        `NotFound`.
+        """
+        ...
+
+    async def pause(self, run_id: str, *, by: str, tenant: str = DEFAULT_TENANT) -> RunRecord:
+        """Set the run and its live descendants aside, under the rules of `transitions.pause`.
+
+        `NotFound`, `RunEnded`.
+        """
+        ...
+
+    async def discard(self, run_id: str, *, by: str, tenant: str = DEFAULT_TENANT) -> RunRecord:
+        """Take a dead run off the list of the dead. `NotFound`; `Conflict` (`run.not_dead`)."""
         ...
 
     async def resume(
         self, run_id: str, *, at_seq: int, by: str, drafts: tuple[Draft, ...] = (), verdict: str | None = None
     ) -> RunRecord:
-        """Lift a hold, appending `drafts` in front of `run.released`.
+        """Lift a hold, appending `drafts` in front of `run.released`. Live descendants that are paused are resumed too.
 
         `Conflict` (`run.changed`) when the run's last event is no longer `at_seq`; `NotFound`; what
         `transitions.resume` raises.
@@ -253,6 +311,12 @@ class Store(Protocol):
         """
         ...
 
+    async def controls(self, worker_id: str) -> Mapping[str, tuple[int, Control]]:
+        """The runs of this worker that somebody asked to cancel or to pause, with their fences. Costs one look at an
+        index that is nearly always empty.
+        """
+        ...
+
     async def workers(self) -> list[WorkerInfo]:
         """The workers that are registered and not known to be dead, oldest first."""
         ...
@@ -277,6 +341,46 @@ class Store(Protocol):
 
     async def last_entry(self, run_id: str, kinds: Sequence[str]) -> Entry | None:
         """The newest fact of one of these kinds, or `None`."""
+        ...
+
+    async def question(self, question_id: str, *, tenant: str = DEFAULT_TENANT) -> WaitRecord:
+        """A question, open or closed. `NotFound` (`question.unknown`)."""
+        ...
+
+    async def questions(self, query: QuestionQuery) -> list[WaitRecord]:
+        """The open questions that match, oldest first. The assignee is that of the data of `wait.opened`."""
+        ...
+
+    async def lanes(self, *, awaited_by: str | None = None, tenant: str = DEFAULT_TENANT) -> list[LaneInfo]:
+        """The lanes in which a ticket is taken or awaited, by kind and name; where a run's id is given, only the one in
+        which that run stands in line.
+        """
+        ...
+
+    async def session_value(self, session: str, key: str, *, tenant: str = DEFAULT_TENANT) -> SessionValue | None:
+        """What a session keeps under a key."""
+        ...
+
+    async def messages(
+        self, session: str, *, last: int | None = None, upto: int | None = None, tenant: str = DEFAULT_TENANT
+    ) -> list[MessageRecord]:
+        """A session's messages in order: of those numbered up to `upto` (default: all) the `last` ones."""
+        ...
+
+    async def session(self, session: str, *, tenant: str = DEFAULT_TENANT) -> SessionRecord:
+        """The session. `NotFound` (`session.unknown`) when no run of it was ever submitted."""
+        ...
+
+    async def sessions(self, *, limit: int = 50, tenant: str = DEFAULT_TENANT) -> list[SessionRecord]:
+        """Sessions, the one that changed last first. Those that belong to a single run without a session of its own
+        are left out unless they keep something.
+        """
+        ...
+
+    async def delete_session(self, session: str, *, tenant: str = DEFAULT_TENANT) -> None:
+        """Forget what the session keeps. Its runs stay. `Conflict` (`session.busy`) while one has not ended;
+        `NotFound`.
+        """
         ...
 
     async def report(self) -> StoreReport:

@@ -7,27 +7,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stepwell.engine.report import StepReport
-from stepwell.ports.store import StoreReport, WorkerInfo
+from stepwell.ports.store import LaneInfo, StoreReport, WorkerInfo
 from stepwell.runtime.blocking import run_sync
 from stepwell.runtime.composition import Runtime
-from stepwell.runtime.run import Artifact, Run, RunResult
+from stepwell.runtime.groups import AgentInfo, Agents, Queues, Workers
+from stepwell.runtime.questions import Question, Questions
+from stepwell.runtime.result import Artifact, RunResult
+from stepwell.runtime.run import Run
 from stepwell.runtime.runs import Runs
+from stepwell.runtime.sessions import Sessions, StoredSession, StoredState
+from stepwell.runtime.text import TextJoin, TextPart
 
 if TYPE_CHECKING:
     from stepwell.plugins import AgentDescription, Problem, Target, check, describe, load_target
 
 __all__ = [
     "AgentDescription",
+    "AgentInfo",
+    "Agents",
     "Artifact",
+    "LaneInfo",
     "Problem",
+    "Question",
+    "Questions",
+    "Queues",
     "Run",
     "RunResult",
     "Runs",
     "Runtime",
+    "Sessions",
     "StepReport",
     "StoreReport",
+    "StoredSession",
+    "StoredState",
     "Target",
+    "TextJoin",
+    "TextPart",
     "WorkerInfo",
+    "Workers",
     "check",
     "describe",
     "load_target",

@@ -12,7 +12,7 @@ from typing_extensions import TypeVar
 from stepwell.app import Agent
 from stepwell.domain.errors import Misuse, Seconds
 from stepwell.runtime.composition import Runtime
-from stepwell.runtime.run import RunResult
+from stepwell.runtime.result import RunResult
 
 I = TypeVar("I", default=str)  # noqa: E741  (an agent's input)
 O = TypeVar("O", default=str)  # noqa: E741  (an agent's output)

@@ -1,114 +1,39 @@
-"""A run as callers see it: what was last read of it, the verbs on it, and its result."""
+"""A run as callers see it: what was last read of it, and the verbs on it."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, Self, cast
 
 from typing_extensions import TypeVar
 
 from stepwell.domain import event
-from stepwell.domain.errors import RunFailed, Seconds, WaitTimeout
+from stepwell.domain.errors import Seconds, WaitTimeout
 from stepwell.domain.event import Entry, Event, to_datetime
-from stepwell.domain.outcome import ErrorInfo
+from stepwell.domain.outcome import NEVER
 from stepwell.domain.retry import seconds
-from stepwell.domain.run import SUCCEEDED, RunRecord, RunStatus
-from stepwell.domain.values import dumps
-from stepwell.engine import resumption
-from stepwell.engine.executor import Ending
-from stepwell.ports.clock import Clock
-from stepwell.ports.runnable import Runnable
-from stepwell.ports.store import Store
+from stepwell.domain.run import RunRecord, RunStatus
+from stepwell.domain.transitions import CancelAnswer
+from stepwell.ports.store import RunQuery
+from stepwell.runtime.access import POLL, Access, TimeUp, checked_by, checked_reason
+from stepwell.runtime.questions import Question, oldest_open
+from stepwell.runtime.result import RunResult, read_result, result_of
+from stepwell.runtime.text import TextPart, joined
 
 O_co = TypeVar("O_co", covariant=True, default=Any)
 
-POLL: Final = 0.25
 _PAGE: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A file that a run kept."""
-
-    name: str
-    media_type: str
-    size: int
-    _ref: str
-    _store: Store
-
-    async def bytes(self) -> bytes:
-        """The content."""
-        return await self._store.get_blob(self._ref)
-
-    async def text(self) -> str:
-        """The content, read as UTF-8."""
-        return (await self.bytes()).decode("utf-8")
-
-
-class RunResult(Generic[O_co]):
-    """How a run ended. Everything but `output` can be read whatever the status is.
-
-    `reason` is a short word for the cause, `error` is set when the run failed, `artifacts` are the files it kept,
-    newest of each name, in the order in which they were first kept.
-    """
-
-    def __init__(
-        self,
-        record: RunRecord,
-        *,
-        output: Any = None,
-        error: ErrorInfo | None = None,
-        artifacts: Sequence[Artifact] = (),
-    ) -> None:
-        self.run_id = record.id
-        self.status = cast("RunStatus", record.life.status)
-        self.reason = record.life.reason
-        self.ok = record.life.status == SUCCEEDED
-        self.error = error
-        self.artifacts = artifacts
-        self._output = output
-
-    @property
-    def output(self) -> O_co:
-        """What the agent returned. Raises `RunFailed` unless the run succeeded."""
-        if not self.ok:
-            code = self.error.code if self.error else f"run.{self.status}"
-            why = f": {self.error.message}" if self.error else f" ({self.reason})" if self.reason else ""
-            raise RunFailed(
-                f"run {self.run_id} {_sentence(self.status)}{why}",
-                run_id=self.run_id,
-                status=self.status,
-                code=code,
-                hint=f"see: stepwell runs show {self.run_id[-6:]}",
-                retryable=bool(self.error and self.error.retryable),
-            )
-        return cast("O_co", self._output)
-
-    def __repr__(self) -> str:
-        return f"<result of {self.run_id}: {self.status}>"
 
 
 class Run(Generic[O_co]):
     """A run as last read, and the verbs on it. `refresh` reads it again; nothing here changes by itself."""
 
-    def __init__(
-        self,
-        record: RunRecord,
-        *,
-        store: Store,
-        clock: Clock,
-        runnable: Runnable | None,
-        local_ending: Callable[[str], Awaitable[Ending | None]],
-    ) -> None:
+    def __init__(self, record: RunRecord, access: Access) -> None:
         self._record = record
-        self._store = store
-        self._clock = clock
-        self._runnable = runnable
-        self._local_ending = local_ending
+        self._access = access
 
     @property
     def id(self) -> str:
@@ -134,6 +59,11 @@ class Run(Generic[O_co]):
     def ended(self) -> bool:
         """Whether the run has reached its end and keeps its status."""
         return self._record.life.ended
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether somebody asked to cancel the run, and it has not ended yet."""
+        return bool(self._record.life.cancelling)
 
     @property
     def agent(self) -> str:
@@ -175,19 +105,57 @@ class Run(Generic[O_co]):
         """What the caller gave at the start, unchanged."""
         return cast("Mapping[str, str]", json.loads(self._record.metadata))
 
+    @property
+    def parent_id(self) -> str | None:
+        """The run that started this one as its child; `None` for a run that was started from outside."""
+        return self._record.parent
+
+    @property
+    def retry_of(self) -> str | None:
+        """The run that this one retries."""
+        return self._record.retry_of
+
+    @property
+    def losses(self) -> int:
+        """How many times in a row a worker died with the run, without progress in between."""
+        return self._record.life.losses
+
+    @property
+    def available_at(self) -> datetime | None:
+        """When the run is due next, aware UTC; `None` when only something that arrives makes it due."""
+        at = self._record.life.available_at
+        return None if at >= NEVER else to_datetime(at)
+
     def __repr__(self) -> str:
         return f"<run {self.id} of {self.agent}: {self.status}>"
 
+    # ------------------------------------------------------------ reading it
+
     async def refresh(self) -> Self:
         """The run as it is now. Raises `NotFound` when it is no longer kept."""
-        record = await self._store.get(self.id, tenant=self._record.tenant)
-        return type(self)(
-            record,
-            store=self._store,
-            clock=self._clock,
-            runnable=self._runnable,
-            local_ending=self._local_ending,
-        )
+        return type(self)(await self._now(), self._access)
+
+    async def children(self) -> list[Run[Any]]:
+        """The runs that this one started, in the order of their start."""
+        found: list[RunRecord] = []
+        before = None
+        while page := await self._access.store.find(
+            RunQuery(tenant=self._record.tenant, parent=self.id, before=before, limit=_PAGE)
+        ):
+            found += page
+            before = page[-1].id
+        started = await self._started_children()
+        found.sort(key=lambda record: started.get(record.id, self.seq + 1))
+        return [Run(record, self._access) for record in found]
+
+    async def _started_children(self) -> dict[str, int]:
+        """The ids of the children in the order of their start, which the journal alone knows."""
+        store, order, after = self._access.store, dict[str, int](), 0
+        while page := await store.journal(self.id, after=after, limit=_PAGE, kinds=(event.CHILD_STARTED,)):
+            for entry in page:
+                order.setdefault(json.loads(entry.data)["child"], entry.seq)
+            after = page[-1].seq
+        return order
 
     async def events(self, *, after: int = 0) -> AsyncIterator[Event]:
         """The run's events with numbers above `after`, in order, as they come.
@@ -195,20 +163,32 @@ class Run(Generic[O_co]):
         Ends when the run has ended and everything was given. A client that reconnects with its last number misses
         nothing.
         """
-        with self._store.notifier.listen(self.id) as hints:
+        store = self._access.store
+        with store.notifier.listen(self.id) as hints:
             while True:
-                entries = await self._store.journal(self.id, after=after, limit=_PAGE)
+                entries = await store.journal(self.id, after=after, limit=_PAGE)
                 for entry in entries:
                     after = entry.seq
                     yield self._event(entry)
                 if entries:
                     continue
-                life = (await self._store.get(self.id, tenant=self._record.tenant)).life
+                life = (await self._now()).life
                 if life.seq > after:
                     continue
                 if life.ended:
                     return
                 await hints.wait(POLL)
+
+    async def text(self) -> AsyncIterator[TextPart]:
+        """What the agent shows with `ctx.stream_text`, piece by piece, as it comes; each piece is a `str`.
+
+        Where an attempt was lost and the next one shows the same again, only what is new is given. Where it shows
+        something else, a piece that says so comes first, and has `restarted` set: what was given before of that stream
+        counts no more. Ends when the run has ended and everything was given.
+        """
+        async with aclosing(joined(self.events())) as parts:
+            async for part in parts:
+                yield part
 
     async def result(self, *, timeout: Seconds | None = None) -> RunResult[O_co]:
         """Wait for the end and say how it was; never raises because the run failed.
@@ -217,20 +197,52 @@ class Run(Generic[O_co]):
         """
         limit = None if timeout is None else seconds(timeout, what="timeout")
         try:
-            async with asyncio.timeout(limit) as bound:
-                ending = await self._local_ending(self.id)
-                if ending is not None:
-                    return self._result_of(ending)
-                return await self._read_result(await self._wait_for_end())
-        except TimeoutError as error:
-            if not bound.expired():
-                raise
+            return await self._access.patience(self.id, self._result(), limit)
+        except TimeUp as error:
             now = await self.refresh()
             raise WaitTimeout(
                 f"run {self.id} has not ended after {limit:g} s; it is {now.status}",
                 run_id=self.id,
                 hint="it goes on without you; call result() again to wait longer",
             ) from error
+
+    async def question(self, *, timeout: Seconds | None = None) -> Question[Any]:
+        """The oldest open question of the run; waits until it asks one.
+
+        Raises `RunEnded` when the run ends without one, `WaitTimeout` after `timeout` (seconds or timedelta; default:
+        no limit); the run goes on.
+        """
+        limit = None if timeout is None else seconds(timeout, what="timeout")
+        try:
+            return await self._access.patience(self.id, oldest_open(self._record, self._access), limit)
+        except TimeUp as error:
+            now = await self.refresh()
+            raise WaitTimeout(
+                f"run {self.id} has asked nothing after {limit:g} s; it is {now.status}",
+                run_id=self.id,
+                hint="it goes on without you; call question() again to wait longer",
+            ) from error
+
+    # ------------------------------------------------------------ changing it
+
+    async def cancel(self, *, reason: str | None = None, by: str | None = None) -> CancelAnswer:
+        """Ask the run and its children to end. What nobody executes ends at once: "cancelled". What is executed, or
+        has a clean-up, is told to: "cancelling"; it may still succeed first. "already_ended" changes nothing.
+
+        `reason` and `by` (who asked; default "api") are kept for the record.
+        """
+        return await self._access.store.cancel(
+            self.id,
+            by=checked_by(by),
+            reason=checked_reason(reason),
+            tenant=self._record.tenant,
+        )
+
+    async def pause(self, *, by: str | None = None) -> None:
+        """Set the run and its children aside: at once when nobody executes it, else as soon as the step in flight is
+        done. `resume` lets it go on. Raises `RunEnded`.
+        """
+        self._record = await self._access.store.pause(self.id, by=checked_by(by), tenant=self._record.tenant)
 
     async def resume(
         self,
@@ -246,12 +258,43 @@ class Run(Generic[O_co]):
         the record. Raises `Conflict` when the run is not held or changed since it was read, `RunEnded`,
         `InvalidInput`.
         """
-        now = await self.refresh()
+        from stepwell.engine import resumption
+
         self._record = await resumption.resume(
-            self._store, self._clock, now._record, by=by or "api", verdict=verdict, result=result
+            self._access.store,
+            self._access.clock,
+            await self._now(),
+            by=checked_by(by),
+            verdict=verdict,
+            result=result,
         )
 
-    # ------------------------------------------------------------ reading
+    async def retry(self) -> Run[O_co]:
+        """Start a new run of the same agent with the same input, session and metadata, and return it.
+
+        It takes over what this one finished: steps that are done are not done again, under their old idempotency keys
+        those that failed are. It has the version, timeout and limits that the agent declares today. A dead run is taken
+        off the list of the dead. Raises `Conflict` when this run has not ended (`run.not_ended`) or succeeded
+        (`run.succeeded`), `NotFound` (`agent.unknown`) when no app of this runtime has the agent.
+        """
+        return Run(await self._access.retry(await self._now()), self._access)
+
+    async def signal(self, name: str, payload: Any = None, /, *, id: str | None = None, by: str | None = None) -> bool:
+        """Send the run a named message with data, for `ctx.wait_for` to take. It is kept until the run takes it.
+
+        A signal with the same `id` (a text of your own; default: a new one) is received once: then this returns False.
+        Raises `RunEnded`, `Conflict` (`signal.conflict`) for the same id with another name or payload, `Busy`
+        (`signal.full`) when too many wait to be taken, `InvalidInput`.
+        """
+        from stepwell.runtime import signals  # at the first signal: most programs send none
+
+        made = await signals.make(self._access, name, payload, id=id, by=checked_by(by))
+        return await self._access.store.signal(self.id, made, tenant=self._record.tenant)
+
+    # ------------------------------------------------------------ inside
+
+    async def _now(self) -> RunRecord:
+        return await self._access.store.get(self.id, tenant=self._record.tenant)
 
     def _event(self, entry: Entry) -> Event:
         run = self._record
@@ -268,62 +311,17 @@ class Run(Generic[O_co]):
             data=json.loads(entry.data),
         )
 
+    async def _result(self) -> RunResult[O_co]:
+        store, runnable = self._access.store, self._access.runnable(self.agent)
+        ending = await self._access.local_ending(self.id)
+        if ending is not None:
+            return result_of(ending, store, runnable)
+        return await read_result(await self._wait_for_end(), store, runnable)
+
     async def _wait_for_end(self) -> RunRecord:
-        with self._store.notifier.listen(self.id) as hints:
+        with self._access.store.notifier.listen(self.id) as hints:
             while True:
-                record = await self._store.get(self.id, tenant=self._record.tenant)
+                record = await self._now()
                 if record.life.ended:
                     return record
                 await hints.wait(POLL)
-
-    def _result_of(self, ending: Ending) -> RunResult[O_co]:
-        """The result of a run that succeeded in this process a moment ago; its end is committed."""
-        ended = ending.run._replace(life=ending.run.life._replace(status=SUCCEEDED, reason=None))
-        artifacts = tuple(self._artifact(facts) for facts in ending.artifacts)
-        return RunResult(ended, output=self._decode(ending.output), artifacts=artifacts)
-
-    def _decode(self, text: str) -> Any:
-        return json.loads(text) if self._runnable is None else self._runnable.decode_output(text)
-
-    def _artifact(self, facts: Mapping[str, Any]) -> Artifact:
-        return Artifact(facts["name"], facts["media_type"], facts["size"], facts["artifact"], self._store)
-
-    async def _read_result(self, record: RunRecord) -> RunResult[O_co]:
-        entry = await self._store.last_entry(self.id, tuple(event.ENDS))
-        facts = json.loads(entry.data) if entry is not None else {}
-        artifacts = await self._read_artifacts()
-        if record.life.status != SUCCEEDED:
-            return RunResult(record, error=_error(facts), artifacts=artifacts)
-        blob = facts.get("ref")
-        text = dumps(facts["output"]) if blob is None else (await self._store.get_blob(blob["blob"])).decode()
-        return RunResult(record, output=self._decode(text), artifacts=artifacts)
-
-    async def _read_artifacts(self) -> Sequence[Artifact]:
-        found: dict[str, Artifact] = {}
-        after = 0
-        while entries := await self._store.journal(self.id, after=after, limit=_PAGE, kinds=(event.ARTIFACT_SAVED,)):
-            for entry in entries:
-                facts = json.loads(entry.data)
-                found[facts["name"]] = self._artifact(facts)
-                after = entry.seq
-        return tuple(found.values())
-
-
-def _error(facts: Mapping[str, Any]) -> ErrorInfo | None:
-    error = facts.get("error")
-    if error is None:
-        return None
-    return ErrorInfo(
-        error["code"],
-        error["message"],
-        error["retryable"],
-        error.get("type"),
-        error.get("step"),
-        tuple(error.get("traceback", ())),
-    )
-
-
-def _sentence(status: str) -> str:
-    return {"failed": "failed", "cancelled": "was cancelled", "timed_out": "timed out", "exhausted": "used up a limit"}[
-        status
-    ]

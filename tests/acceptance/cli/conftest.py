@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -63,6 +66,59 @@ class Command:
         return Done(code, self.out, self.err)
 
 
+class Terminal:
+    """A command whose stdin and stderr are a terminal; its stdout is a file."""
+
+    def __init__(self, process: subprocess.Popen[bytes], descriptor: int, out: Path) -> None:
+        self.process = process
+        self._descriptor = descriptor
+        self._out = out
+        self._seen = b""
+        self._past = 0
+
+    @property
+    def text(self) -> str:
+        """What stood on the terminal until now, without colours and movements."""
+        self._read()
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._seen.decode(errors="replace")).replace("\r", "")
+
+    def shows(self, text: str) -> None:
+        """Wait until the text is there, behind what was waited for before."""
+        wait_until(lambda: text in self.text[self._past :] or self.process.poll() is not None)
+        assert text in self.text[self._past :], self.text
+        self._past = self.text.index(text, self._past) + len(text)
+
+    def types(self, text: str) -> None:
+        """Type it."""
+        os.write(self._descriptor, text.encode())
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to this process alone."""
+        self.process.send_signal(number)
+
+    def ends(self) -> Done:
+        """Wait for the end, reading on, so that the terminal does not fill up."""
+        wait_until(lambda: self.text != "\0" and self.process.poll() is not None)
+        return Done(self.process.wait(), self._out.read_text(), self.text)
+
+    def _read(self) -> None:
+        while select.select([self._descriptor], [], [], 0)[0]:
+            try:
+                piece = os.read(self._descriptor, 65_536)
+            except OSError:  # the command has ended, and with it the terminal
+                return
+            if not piece:
+                return
+            self._seen += piece
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._descriptor)
+
+
 class Project:
     """A folder with files, and `stepwell` in it."""
 
@@ -70,6 +126,7 @@ class Project:
         self.folder = folder
         self._logs = logs
         self._commands: list[Command] = []
+        self._terminals: list[Terminal] = []
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("STEPWELL_")}
         path = os.pathsep.join(part for part in (str(ROOT / "src"), os.environ.get("PYTHONPATH")) if part)
         self.environment = inherited | {"PYTHONPATH": path, "NO_COLOR": "1"}
@@ -114,8 +171,29 @@ class Project:
         """Run `stepwell WORDS` to its end."""
         return self.start(*words, stdin=stdin, environment=environment).ends()
 
+    def terminal(self, *words: str) -> Terminal:
+        """Start `stepwell WORDS` on a terminal of its own."""
+        out = self._logs / f"terminal{len(self._terminals)}.out"
+        mine, its = pty.openpty()
+        with out.open("wb") as out_file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "stepwell", *words],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=its,
+                stdout=out_file,
+                stderr=its,
+                start_new_session=True,
+            )
+        os.close(its)
+        made = Terminal(process, mine, out)
+        self._terminals.append(made)
+        return made
+
     def end_everything(self) -> None:
         """Leave no process behind."""
+        for terminal in self._terminals:
+            terminal.close()
         for command in self._commands:
             if command.process.poll() is None:
                 command.process.kill()

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 import stepwell.engine.executor
@@ -27,7 +28,15 @@ EFFECTS = {"one": 1, "stubborn-try": 2, "heartbeats": 1, "x": 1, "y": 1, "z": 1,
 # Points that are passed only after something else went wrong: the crash that prepares them.
 PREPARED = {"step.after_settlement": "step.after_function:3", "step.after_settlement:effect": "step.after_intent:1"}
 RESUME_POINTS = {name for name in crash_point.declared() if name.startswith("resume.")}
-POINTS = sorted(crash_point.declared() - RESUME_POINTS)
+_WITH_OTHERS = ("answer", "cancel", "child", "discard", "pause", "session", "signal", "wait")
+PEOPLE_POINTS = {name for name in crash_point.declared() if name.split(".")[0] in _WITH_OTHERS}
+POINTS = sorted(crash_point.declared() - RESUME_POINTS - PEOPLE_POINTS)
+MET = {
+    "output": {"early": 0, "talk": [7, True, "CALLED"], "beside": "SPAWNED", "met": 1},
+    "victim": "cancelled",
+    "sleeper": "cancelled",
+    "dead": False,
+}
 
 
 def run(mode: str, folder: Path, crash_at: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -44,9 +53,9 @@ def killed(done: subprocess.CompletedProcess[str]) -> bool:
     return done.returncode == -signal.SIGKILL
 
 
-def finish(folder: Path) -> dict[str, Any]:
+def finish(folder: Path, mode: str = "all") -> dict[str, Any]:
     """Let a process finish undisturbed, and return what it printed."""
-    done = run("all", folder)
+    done = run(mode, folder)
     assert done.returncode == 0, done.stderr
     printed: dict[str, Any] = json.loads(done.stdout)
     return printed
@@ -99,6 +108,34 @@ def test_kills_one_after_the_other_make_progress_in_between(tmp_path: Path) -> N
     assert kills >= 4
     assert finish(tmp_path)["output"] == EXPECTED
     check_promises(tmp_path, kills=kills)
+
+
+LATER = [("cancel.before_commit", 2), ("cancel.after_commit", 2), ("child.after_start", 2), ("wait.after_opening", 3)]
+
+
+@pytest.mark.parametrize(("point", "nth"), [*((point, 1) for point in sorted(PEOPLE_POINTS | RESUME_POINTS)), *LATER])
+def test_a_kill_while_runs_wait_for_others_at(point: str, nth: int, tmp_path: Path) -> None:
+    done = run("people", tmp_path, f"{point}:{nth}")
+    assert killed(done), f"the workload does not pass {point}: {done.returncode} {done.stderr}"
+    assert finish(tmp_path, "people") == MET
+    facts = audit(tmp_path / "kill.db")
+    assert facts.faults == []
+    assert facts.by_status == {"succeeded": 3, "cancelled": 2, "failed": 1}
+    effects = Counter((tmp_path / "effects").read_text().split())
+    assert set(effects) == {"called", "spawned"}
+    assert max(effects.values()) <= 2
+    assert journalled(tmp_path, "signal.received") == 1
+    assert journalled(tmp_path, "child.started") == journalled(tmp_path, "child.ended") == 2
+    assert (
+        journalled(tmp_path, "wait.opened") == 1 + 2 + 1 + 2
+    )  # too early; the talk; the joined child; the endless ones
+
+
+def journalled(folder: Path, kind: str) -> int:
+    """How many facts of a kind all journals of the store hold."""
+    db = apsw.Connection(str(folder / "kill.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    ((count,),) = db.execute("select count(*) from journal where kind = ?", (kind,))
+    return int(count)
 
 
 @pytest.mark.parametrize("point", sorted(RESUME_POINTS))

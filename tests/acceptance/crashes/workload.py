@@ -4,7 +4,8 @@
 
 Each executed step appends one line to the file EFFECTS, outside the store. MODE `all` starts (or finds, by its
 idempotency key) one run and prints its output; `hold` does the same for a run that stops in doubt; `resume` settles
-that doubt and waits for the end.
+that doubt and waits for the end. `people` starts runs that wait for others, and does what others do: it sends, answers,
+cancels, pauses, resumes, discards and deletes. Each of these may have been done by a process that was killed.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from stepwell import App, Context, NotExecuted, Retry, Runtime, StepContext
+from stepwell import AlreadyAnswered, App, Conflict, Context, NotExecuted, NotFound, Retry, Run, Runtime, StepContext
 
 MODE, STORE, EFFECTS = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 BIG = 400_000
@@ -66,7 +68,7 @@ async def heartbeats() -> int:
 
 
 async def beaten_at() -> int:
-    (worker,) = [worker for worker in await runtime.workers() if worker.pid == os.getpid()]
+    (worker,) = [worker for worker in await runtime.workers.list() if worker.pid == os.getpid()]
     return worker.heartbeat_at
 
 
@@ -97,8 +99,75 @@ async def plain_async(name: str) -> str:
     return name.upper()
 
 
+# ------------------------------------------------------------ runs that wait for others
+
+
+@app.agent
+async def child(ctx: Context, name: str) -> str:
+    return await ctx.step(plain, name)
+
+
+@app.agent
+async def meeting(ctx: Context) -> dict[str, object]:
+    early = await ctx.wait_for("early", int, timeout=0.01, default=0)
+    talk = await ctx.gather(ctx.wait_for("go", int), ctx.ask("Well?", bool), ctx.call(child, "called"))
+    beside = await ctx.spawn(child, "spawned", key="beside")
+    await ctx.session.state.update("meetings", lambda before: (before or 0) + 1)
+    await ctx.session.add("user", "hello")
+    met = await ctx.session.state.get("meetings", int)
+    return {"early": early, "talk": list(talk), "beside": (await beside.result()).output, "met": met}
+
+
+@app.agent
+async def endless(ctx: Context) -> None:
+    await ctx.wait_for("never")
+
+
+@app.agent(retry=Retry(1))
+async def doomed(ctx: Context) -> None:
+    raise ValueError("no good")
+
+
+async def people() -> dict[str, object]:
+    """What somebody outside does to runs, each thing if it was not done before."""
+    run = await runtime.start(meeting, session="room", idempotency_key="meeting")
+    victim = await runtime.start(endless, idempotency_key="victim")
+    sleeper = await runtime.start(endless, idempotency_key="sleeper")
+    dead = await runtime.start(doomed, idempotency_key="doomed")
+    await victim.cancel(by="test")
+    await pause_and_resume(sleeper)
+    await sleeper.cancel(by="test")
+    with suppress(AlreadyAnswered, Conflict):
+        await run.signal("go", 7, id="one")
+        await (await run.question(timeout=20)).answer(True, by="test")
+    await dead.result(timeout=20)
+    with suppress(Conflict):
+        await runtime.runs.discard(dead.id, by="test")
+    result = await run.result(timeout=30)
+    with suppress(NotFound):
+        await runtime.sessions.delete("room")
+    return {
+        "output": result.output,
+        "victim": (await victim.result(timeout=20)).status,
+        "sleeper": (await sleeper.result(timeout=20)).status,
+        "dead": (await dead.refresh()).dead,
+    }
+
+
+async def pause_and_resume(run: Run[None]) -> None:
+    with suppress(Conflict):
+        if (await run.refresh()).status != "paused":
+            await run.pause(by="test")
+        while (await run.refresh()).status != "paused":
+            await asyncio.sleep(0.01)
+        await run.resume(by="test")
+
+
 async def main() -> None:
     async with runtime:
+        if MODE == "people":
+            print(json.dumps(await people()))
+            return
         agent = everything if MODE == "all" else doubtful
         run = await runtime.start(agent, "one", idempotency_key="the run")
         if MODE == "resume" and (await run.refresh()).status == "in_doubt":

@@ -91,5 +91,5 @@ async def test_a_worker_that_is_told_to_stop_leaves_nothing_behind(workers: Work
     workers.start()
     assert workers.stop() == [0]
     async with Runtime(app, store=workers.store, worker=False) as runtime:
-        assert await runtime.workers() == []
+        assert await runtime.workers.list() == []
     assert sorted(path.name for path in workers.folder.iterdir() if "lock" in path.name) == []

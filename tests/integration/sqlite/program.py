@@ -9,14 +9,18 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import StepwellError
 from stepwell.domain.ids import RUN, make_id, own_session
-from stepwell.domain.outcome import Commit, Payload
+from stepwell.domain.outcome import Payload, Succeeded
 from stepwell.domain.run import Lease
-from stepwell.ports.store import ClaimRequest, Submission, WorkerInfo
+from stepwell.domain.submission import Submission
+from stepwell.domain.wait import Signal
+from stepwell.ports.store import ClaimRequest, RunQuery, WorkerInfo
 from stepwell.ports.system_clock import SystemClock
 from stepwell.stores.sqlite.store import SqliteStore
 from stepwell.testing.conformance.harness import AGENT, HOUR, note
@@ -59,6 +63,40 @@ async def append(store: SqliteStore, lease: list[Any], number: int) -> int:
     return (await store.commit(Lease(*lease), Commit(number, (note("beside"),)))).seq
 
 
+async def send(store: SqliteStore, run_id: str, name: str, number: int) -> bool:
+    """Send a signal with an id of its own."""
+    return await store.signal(run_id, Signal(f"sig_{os.getpid()}_{number}", name, Payload(str(number))))
+
+
+async def send_many(store: SqliteStore, run_id: str, name: str, number: int) -> int:
+    """Send that many signals at once, and give how many were received."""
+    return sum(await asyncio.gather(*(send(store, run_id, name, each) for each in range(number))))
+
+
+async def answer(store: SqliteStore, question_id: str) -> str | None:
+    """Answer a question, and give how it was closed."""
+    return (await store.answer(question_id, Payload("true"), by="ann")).outcome
+
+
+async def cancel(store: SqliteStore, run_id: str) -> str:
+    """Ask for a run's end."""
+    return await store.cancel(run_id, by="ann")
+
+
+async def pass_through(store: SqliteStore, worker_id: str) -> list[list[float]]:
+    """Take runs and end them until there is none; give when each was held."""
+    held = []
+    while await store.find(RunQuery(ended=False, limit=1)):
+        claims = await store.claim(ClaimRequest(worker_id, 4, (AGENT,)))
+        began = time.monotonic()
+        for claim in claims.taken:
+            await append(store, list(claim.lease), 1)
+        for claim in claims.taken:
+            held.append([began, time.monotonic()])  # before others can learn that it ends
+            await store.commit(claim.lease, Commit(2, outcome=Succeeded(Payload("1"))))
+    return held
+
+
 async def wait(store: SqliteStore, topic: str) -> bool:
     """Wait for a hint."""
     with store.notifier.listen(topic) as listener:
@@ -67,7 +105,8 @@ async def wait(store: SqliteStore, topic: str) -> bool:
 
 
 COMMANDS: dict[str, Callable[..., Awaitable[Any]]] = {
-    function.__name__: function for function in (work, submit, claim, append, wait)
+    function.__name__: function
+    for function in (work, submit, claim, append, send, send_many, answer, cancel, pass_through, wait)
 }
 
 

@@ -269,7 +269,7 @@ class TestLocksOfOthers:
         hold()
         store._patience.seconds = 0
         claims = await store.claim(ClaimRequest(worker, 10, (AGENT,)))
-        assert claims == ([], later.life.available_at)
+        assert claims == ([], later.life.available_at, False)
         assert store.stats().transactions == transactions
 
     async def test_closing_is_bounded(

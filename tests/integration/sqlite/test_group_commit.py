@@ -10,8 +10,9 @@ from typing import Any
 import apsw
 import pytest
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import Busy, Conflict, LeaseLost, NotFound, StepwellError, StoreError
-from stepwell.domain.outcome import Commit, HandedBack, Payload, Succeeded
+from stepwell.domain.outcome import HandedBack, Payload, Succeeded
 from stepwell.domain.run import Lease
 from stepwell.ports import crash_point
 from stepwell.ports.store import ClaimRequest

@@ -11,9 +11,13 @@ from typing import TypeAlias
 
 import pytest
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import LeaseLost
+from stepwell.domain.outcome import NEVER, Parked, Payload, Succeeded
 from stepwell.domain.run import Lease
-from stepwell.ports.notifier import QUEUE
+from stepwell.domain.submission import KEY_LANE, Lane
+from stepwell.ports.notifier import CONTROL, QUEUE
+from stepwell.ports.store import Control
 from stepwell.ports.system_clock import SystemClock
 from stepwell.stores.sqlite import worker_lock
 from stepwell.stores.sqlite.store import SqliteStore
@@ -314,3 +318,80 @@ class TestTogether:
         with pytest.raises(LeaseLost):
             await append(store, stale, 1, "late")
         assert await neighbour.ask("append", lease, 1) == 4
+
+
+class TestArrivals:
+    async def test_signals_of_several_processes_reach_one_run_once_each(
+        self, harness: Harness, store: SqliteStore, neighbours: Starter
+    ) -> None:
+        waits = [harness.signal_wait("go") for _ in range(5)]
+        run = await harness.parked(store, *waits)
+        others = [await neighbours() for _ in range(2)]
+        sent = await asyncio.gather(*(other.ask("send_many", run.id, "go", 20) for other in others))
+        assert sent == [20, 20]
+        told = await kinds(store, run.id)
+        assert (told.count("signal.received"), told.count("wait.closed")) == (40, 5)
+        [claim] = await take(store, await harness.worker(store))
+        assert claim.run.id == run.id
+
+    async def test_one_of_several_answers_wins(self, harness: Harness, store: SqliteStore, neighbours: Starter) -> None:
+        question = harness.question()
+        run = await harness.parked(store, question)
+        others = [await neighbours() for _ in range(2)]
+        answers = await asyncio.gather(*(other.ask("answer", question.id) for other in others))
+        assert sorted(map(str, answers)) == ["answered", "{'refused': 'question.answered'}"]
+        assert (await kinds(store, run.id)).count("wait.closed") == 1
+
+    async def test_an_arrival_from_elsewhere_is_not_slept_over(
+        self, harness: Harness, store: SqliteStore, neighbours: Starter
+    ) -> None:
+        """The writer knows the run from its last commit; what another process wrote since counts all the same."""
+        lease = await harness.started(store)
+        opened = await store.commit(lease, Commit(1, opens=(harness.signal_wait("go"),)))
+        neighbour = await neighbours()
+        assert await neighbour.ask("send", lease.run_id, "go", 1)
+        await store.commit(lease, Commit(2, outcome=Parked(NEVER, "[]", opened.seq)))
+        [claim] = await take(store, await harness.worker(store))
+        assert claim.run.id == lease.run_id
+
+
+class TestRequests:
+    async def test_a_cancel_from_elsewhere_is_heard_and_told(
+        self, harness: Harness, store: SqliteStore, neighbours: Starter
+    ) -> None:
+        lease = await harness.started(store)
+        neighbour = await neighbours()
+        with store.notifier.listen(CONTROL) as listener:
+            assert await neighbour.ask("cancel", lease.run_id) == "cancelling"
+            assert await listener.wait(10)
+        assert await store.controls(lease.worker) == {lease.run_id: (1, Control(cancelling=True))}
+        assert (await append(store, lease, 1, "x")).control.cancelling
+
+    async def test_a_parent_that_ends_here_ends_a_child_that_runs_elsewhere(
+        self, harness: Harness, store: SqliteStore, neighbours: Starter
+    ) -> None:
+        lease = await harness.started(store)
+        child = harness.child_of(await store.get(lease.run_id))
+        await store.commit(lease, Commit(1, submits=(child,)))
+        neighbour = await neighbours()
+        await neighbour.ask("work", OTHER, 30)
+        assert [claimed[0] for claimed in await neighbour.ask("claim", OTHER)] == [child.id]
+        await store.commit(lease, Commit(2, outcome=Succeeded(Payload("1"))))
+        assert await store.controls(OTHER) == {child.id: (1, Control(cancelling=True))}
+
+
+class TestLanes:
+    async def test_processes_together_keep_a_limit(
+        self, harness: Harness, store: SqliteStore, neighbours: Starter, path: Path
+    ) -> None:
+        for _ in range(60):
+            await harness.submit(store, lanes=(Lane(KEY_LANE, "eu", 2),), delay=-1e9)
+        others = [await neighbours() for _ in range(2)]
+        for number, other in enumerate(others):
+            await other.ask("work", f"{OTHER[:-1]}{number}", 30)
+        for number, other in enumerate(others):
+            other.tell("pass_through", f"{OTHER[:-1]}{number}")
+        spans = [span for other in others for span in await other.answer()]
+        assert len(spans) == 60
+        assert max(sum(began <= at < ended for began, ended in spans) for at, _ in spans) == 2
+        assert ask(path, "SELECT count(*) FROM ticket") == 0

@@ -10,8 +10,11 @@ from typing import Any
 import apsw
 import pytest
 
-from stepwell.domain.outcome import Commit, HandedBack, TimedOut
-from stepwell.ports.store import ClaimRequest, RunQuery
+from stepwell.domain.commit import Commit
+from stepwell.domain.errors import Busy
+from stepwell.domain.outcome import HandedBack, TimedOut
+from stepwell.domain.submission import KEY_LANE, Lane
+from stepwell.ports.store import ClaimRequest
 from stepwell.stores.sqlite import batch, claims, heartbeat, look, queries, statements, workers
 from stepwell.stores.sqlite.store import SqliteStore
 from stepwell.testing.conformance import Harness
@@ -92,7 +95,7 @@ class TestCost:
         (look._LOOK, (NOTHING, 0)),
         (look._LOST_AGENTS, (NOTHING,)),
         (claims._OVERDUE, (0, 1)),
-        (claims._LOST, (NOTHING, NOTHING, 1)),
+        (claims._LOST, (NOTHING, NOTHING, 1, 0)),
         (claims._DUE, (NOTHING, 0, 1)),
         (workers._STRIKE_OFF, ()),
         (queries._GET, ("", "")),
@@ -172,37 +175,69 @@ async def test_when_the_next_run_is_due_says_nothing_of_those_that_are(harness: 
 
 
 class TestTheBound:
-    async def test_it_is_kept_without_counting_every_time(
-        self, harness: Harness, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        counted: list[int] = []
+    @pytest.fixture
+    def counted(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """What was found whenever all queued runs were counted."""
+        found: list[int] = []
         count = batch.Batch._count
 
-        def note(self: batch.Batch) -> None:
+        def note(self: batch.Batch, bound: int) -> None:
             before = self._memory.counted_at
-            count(self)
+            count(self, bound)
             if self._memory.counted_at != before:
-                counted.append(self._memory.queued)
+                found.append(self._memory.queued)
 
         monkeypatch.setattr(batch.Batch, "_count", note)
+        return found
+
+    async def test_it_is_kept_without_counting_every_time(
+        self, harness: Harness, store: SqliteStore, counted: list[int]
+    ) -> None:
         worker = await harness.worker(store)
         for _ in range(5):
             await harness.submit(store, queue_bound=5)
+            harness.clock.advance(100)
+        with pytest.raises(Busy):
+            await harness.submit(store, queue_bound=5)
         [claim, *_] = await take(store, worker)
-        assert store.stats().transactions == 7
         await store.commit(claim.lease, Commit(1, outcome=HandedBack()))
-        assert (await store.submit(harness.submission(queue_bound=2))).created
+        await harness.submit(store, queue_bound=2)
+        with pytest.raises(Busy):
+            await harness.submit(store, queue_bound=2)
         assert counted == [0]
 
-    async def test_it_is_counted_again_after_a_second(self, harness: Harness, store: SqliteStore) -> None:
+    async def test_what_others_add_counts_at_once(
+        self, harness: Harness, store: SqliteStore, counted: list[int]
+    ) -> None:
         other = await harness.make()
-        assert isinstance(other, SqliteStore)
+        await harness.submit(other, queue_bound=4)
         for _ in range(3):
-            await harness.submit(store)
+            await harness.submit(store, queue_bound=100)
+        with pytest.raises(Busy):
+            await harness.submit(other, queue_bound=4)
+        assert counted == [0, 1]
+
+    async def test_what_others_take_counts_after_a_second(
+        self, harness: Harness, store: SqliteStore, counted: list[int]
+    ) -> None:
+        other = await harness.make()
+        for _ in range(4):
+            await harness.submit(other, queue_bound=4)
+        await take(store, await harness.worker(store), limit=2)
+        with pytest.raises(Busy):
+            await harness.submit(other, queue_bound=4)
         harness.clock.advance(1)
-        assert await other.find(RunQuery(status="queued", limit=5)) != []
-        with pytest.raises(Exception, match="the queue holds 3 runs"):
-            await other.submit(harness.submission(queue_bound=3))
+        await harness.submit(other, queue_bound=4)
+        assert counted == [0, 2]
+
+    async def test_runs_in_line_for_a_lane_count(self, harness: Harness, store: SqliteStore) -> None:
+        for _ in range(3):
+            await harness.submit(store, queue_bound=3, lanes=(Lane(KEY_LANE, "eu", 1),))
+        with pytest.raises(Busy):
+            await harness.submit(store, queue_bound=3)
+        other = await harness.make()
+        with pytest.raises(Busy):
+            await harness.submit(other, queue_bound=3)
 
 
 async def test_what_a_claim_gives_includes_what_the_same_write_added(harness: Harness, store: SqliteStore) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from stepwell.agents.function import FunctionRunnable
-from stepwell.app import App
+from stepwell.app import App, Limit
 from stepwell.domain.errors import InvalidDefinition, InvalidInput, InvalidValue
 from stepwell.domain.retry import Retry
+from stepwell.domain.submission import Lane
 from stepwell.ports.context import Context
 
 
@@ -201,3 +202,65 @@ class TestTypes:
         context: Any = object()
         assert await declared(with_ticket).run(context, Ticket(3, "x")) == (3, "x")
         assert await declared(no_input).run(context, None) is None
+
+
+class TestLimits:
+    def test_an_agent_without_limits_passes_through_no_lane(self) -> None:
+        assert declared(no_input).lanes("null", "ses") == ()
+
+    def test_its_own_limit_is_a_lane_of_its_name(self) -> None:
+        assert declared(no_input, concurrency=2).lanes("null", "ses") == (Lane("agent", "no_input", 2),)
+
+    def test_the_apps_limit_is_a_lane_of_the_apps_name(self) -> None:
+        agent = App("shop", limit=9).agent(no_input)
+        assert FunctionRunnable(agent).lanes("null", "ses") == (Lane("global", "shop", 9),)
+
+    def test_a_key_counts_by_what_it_says_of_the_decoded_input(self) -> None:
+        runnable = declared(with_ticket, concurrency=Limit(1, key=lambda ticket: f"t{ticket.id}"))
+        assert runnable.lanes(runnable.encode_input({"id": 7}), "ses") == (Lane("key", "with_ticket t7", 1),)
+
+    def test_a_synchronized_session_is_a_lane_with_room_for_one(self) -> None:
+        assert declared(no_input, session="synchronized").lanes("null", "cust-42") == (Lane("session", "cust-42", 1),)
+        assert declared(no_input, session="isolated").lanes("null", "cust-42") == ()
+
+    def test_lanes_go_from_the_narrow_to_the_wide(self) -> None:
+        agent = App("shop", limit=9).agent(session="synchronized", concurrency=Limit(2, key=str))(without_types)
+        kinds = [lane.kind for lane in FunctionRunnable(agent).lanes('"a"', "ses")]
+        assert kinds == ["session", "key", "global"]
+
+    @pytest.mark.parametrize(
+        ("key", "why"),
+        [
+            (lambda ticket: 1 / 0, "raised ZeroDivisionError: division by zero"),
+            (lambda ticket: ticket.id, "gave 7"),
+            (lambda ticket: "", "gave ''"),
+            (lambda ticket: "x" * 501, "gave 'xxx"),
+            (lambda ticket: "a\0", "holds a NUL character"),
+        ],
+    )
+    def test_a_key_that_gives_no_text_refuses_the_input(self, key: Any, why: str) -> None:
+        with pytest.raises(InvalidInput) as refused:
+            declared(with_ticket, concurrency=Limit(1, key=key)).lanes('{"id":7}', "ses")
+        assert refused.value.code == "input.limit_key"
+        assert why in refused.value.message
+
+    def test_the_engine_sees_what_was_declared(self) -> None:
+        runnable = declared(no_input, session="synchronized", busy="reject", children=3)
+        assert (runnable.session_mode, runnable.busy, runnable.max_children) == ("synchronized", "reject", 3)
+
+
+class TestCancelling:
+    async def test_a_clean_up_is_run_with_the_context(self) -> None:
+        seen: list[Any] = []
+        agent = App("test").agent(no_input)
+        runnable = FunctionRunnable(agent)
+        before = runnable.hooked
+
+        @agent.on_cancel
+        async def clean_up(ctx: Context[Any]) -> None:
+            seen.append(ctx)
+
+        assert (before, runnable.hooked) == (False, True)
+        context: Any = object()
+        await runnable.on_cancel(context)
+        assert seen == [context]

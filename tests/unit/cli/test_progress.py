@@ -10,6 +10,7 @@ import pytest
 
 from stepwell.cli import progress as progress_module
 from stepwell.cli.progress import LiveProgress, Progress, make_progress
+from stepwell.cli.terminal import WAITS
 from stepwell.domain.event import Event, to_micros
 from stepwell.engine.report import StepReport
 
@@ -173,3 +174,89 @@ def test_a_process_without_stderr_has_plain_progress(monkeypatch: pytest.MonkeyP
     progress = make_progress()
     assert type(progress) is Progress
     progress.on_step(report("done", ms=1.0))
+
+
+def test_waits_are_told_when_they_begin_and_when_something_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    soon, later = to_micros(AT) + 500_000, to_micros(AT) + 5_000_000
+    wait = {"wait": "w_1", "name": "go"}
+    progress.on_event(event("wait.opened", "0/1", wait="0/1", type="time", name="sleep", until=soon))
+    progress.on_event(event("wait.opened", "0/2", **wait, type="signal"))
+    progress.on_event(event("signal.received", None, signal="s", name="go", value=1))
+    progress.on_event(event("wait.closed", "0/2", wait="w_1", outcome="received", signal="s"))
+    progress.on_event(event("wait.opened", "0/3", wait="q_1", type="question", name="Sure?", schema={}))
+    progress.on_event(event("wait.closed", "0/3", wait="q_1", outcome="answered", by="ada", value=True))
+    progress.on_event(event("wait.closed", "0/4", wait="w_2", outcome="timed_out"))
+    assert told(capsys) == [
+        "  … waits     for signal go",
+        "  • signal    go",
+        "  ✓ answered  by ada",
+        "  • waited    nothing came in time",
+    ]
+    progress.on_event(event("wait.opened", "0/1", wait="0/1", type="time", name="sleep", until=later))
+    [line] = told(capsys)
+    assert line.startswith("  … waits     until ")
+
+
+def test_children_are_told_with_how_they_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    progress.on_event(event("child.started", "0/1", child="run_abcdefgh", agent="helper", mode="call", digest="d"))
+    progress.on_event(event("child.ended", "0/1", child="run_abcdefgh", status="succeeded"))
+    progress.on_event(event("child.ended", "0/2", child="run_stuvwxyz", status="failed"))
+    assert told(capsys) == [
+        "  • helper    started as run …cdefgh",
+        "  ✓ run …cdefgh succeeded",
+        "  ✗ run …uvwxyz failed",
+    ]
+
+
+def test_what_happened_before_is_not_waited_for_again(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    progress.on_event(event("wait.opened", "0/2", wait="w_1", type="signal", name="go"), is_past=True)
+    progress.on_event(event("child.started", "0/1", child="run_abcdefgh", agent="helper"), is_past=True)
+    progress.on_event(event("text.delta", None, stream="0/1", text="a\n", attempt=1), is_past=True)
+    assert told(capsys) == []
+
+
+def test_streamed_text_is_told_in_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress() as progress:
+        progress.on_event(event("text.delta", None, stream="0/1", text="Hello, ", attempt=1))
+        assert told(capsys) == []
+        progress.on_event(event("text.delta", None, stream="0/1", text="Ada\nand", attempt=1))
+        assert told(capsys) == ["  │ Hello, Ada"]
+        progress.on_event(event("text.completed", "0/1", stream="0/1", length=14))
+        assert told(capsys) == ["  │ and"]
+        progress.on_event(event("text.delta", None, stream="0/2", text="the rest", attempt=1))
+    assert told(capsys) == ["  │ the rest"]
+
+
+def test_text_that_an_attempt_shows_again_is_not_told_again(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    progress.on_event(event("text.delta", None, stream="0/1", text="one\n", attempt=1))
+    progress.on_event(event("text.delta", None, stream="0/1", text="one\ntwo\n", attempt=2))
+    assert told(capsys) == ["  │ one", "  │ two"]
+
+
+def test_nothing_is_written_while_a_person_types(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    with progress.quietly():
+        progress.on_step(report("done", ms=1.0))
+        assert told(capsys) == []
+    assert told(capsys) == ["  ✓ greet     1.0 ms"]
+
+
+def test_on_a_terminal_nothing_is_drawn_while_a_person_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    live = make_progress()
+    assert isinstance(live, LiveProgress)
+    with live:
+        drawn = [live._live.is_started]
+        with live.quietly():
+            drawn.append(live._live.is_started)
+        drawn.append(live._live.is_started)
+    assert drawn == [True, False, True]
+
+
+def test_lines_between_the_others_are_indented_below_their_first(capsys: pytest.CaptureFixture[str]) -> None:
+    Progress().tell(WAITS, ["one", "two"])
+    assert told(capsys) == ["  … one", "    two"]

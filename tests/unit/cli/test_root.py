@@ -260,9 +260,9 @@ def test_a_store_in_a_folder_of_somebody_else_is_no_defect(monkeypatch: pytest.M
 
 DESK = '''
 from dataclasses import dataclass
-from stepwell import App, Context, Retry
+from stepwell import App, Context, Limit, Retry
 
-app = App("desk")
+app = App("desk", limit=9)
 
 
 @dataclass
@@ -271,14 +271,19 @@ class Ticket:
     text: str = ""
 
 
-@app.agent(version="2", retry=Retry(5), timeout=90)
+@app.agent(version="2", retry=Retry(5), timeout=90, concurrency=Limit(2, key=lambda ticket: str(ticket.id)))
 async def support(ctx: Context, ticket: Ticket) -> str:
     """Answer a ticket."""
     return ticket.text
 
 
-@app.agent
+@app.agent(session="synchronized", busy="reject", children=7)
 async def ping(ctx: Context) -> None:
+    pass
+
+
+@ping.on_cancel
+async def clean_up(ctx: Context) -> None:
     pass
 '''
 
@@ -288,20 +293,29 @@ def test_agents_are_listed_with_what_they_take() -> None:
     result = invoke("agents", "list", "desk.py")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "agent    version  input                   what it does",
-        "support  2        id=integer [text=text]  Answer a ticket.",
-        "ping     1        none",
+        "agent    version  input                   limits                                      what it does",
+        "support  2        id=integer [text=text]  2 at once per key; 9 in the app             Answer a ticket.",
+        "ping     1        none                    9 in the app; one per session, else reject",
     ]
 
 
 def test_one_agent_is_shown_with_schemas_and_policies() -> None:
     Path("desk.py").write_text(DESK)
     shown = invoke("agents", "show", "desk.py:support").stdout
-    assert "agent     support, version 2" in shown
+    assert "agent      support, version 2" in shown
     assert "5 attempts" in shown
     assert "1 min 30 s" in shown
+    assert "limits     2 at once per key; 9 in the app" in shown
+    assert "on cancel  just ends" in shown
     assert '"title": "Ticket"' in shown
     assert "ping" not in shown
+
+
+def test_how_an_agent_meets_others_is_shown() -> None:
+    Path("desk.py").write_text(DESK)
+    shown = invoke("agents", "show", "desk.py:ping").stdout
+    for line in ("session    synchronized", "children   7 at once", "on cancel  cleans up"):
+        assert line in shown
 
 
 def test_agents_as_json() -> None:
@@ -312,6 +326,11 @@ def test_agents_as_json() -> None:
     assert [agent["name"] for agent in listed] == ["support", "ping"]
     shown = json.loads(invoke("agents", "show", "desk.py:support", "--json").stdout)
     assert (shown["max_attempts"], shown["timeout"], shown["input"]["type"]) == (5, 90.0, "object")
+    limits = ("concurrency", "concurrency_by_key", "app_limit", "session", "busy", "children", "cleans_up")
+    assert [[agent[name] for name in limits] for agent in listed] == [
+        [2, True, 9, "shared", "queue", 100, False],
+        [None, False, 9, "synchronized", "reject", 7, True],
+    ]
 
 
 def test_check_tells_all_problems_with_their_places() -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from stepwell.cli.schemas import kinds, properties, summary
-from stepwell.codec import schema
+from stepwell.codec import json_schema
 
 
 class Colour(StrEnum):
@@ -55,12 +55,12 @@ class Tree(BaseModel):
     ],
 )
 def test_a_schema_in_a_few_words(annotation: Any, found: set[str], text: str) -> None:
-    assert kinds(schema(annotation)) == found
-    assert summary(schema(annotation)) == text
+    assert kinds(json_schema(annotation)) == found
+    assert summary(json_schema(annotation)) == text
 
 
 def test_the_fields_of_an_object() -> None:
-    assert list(properties(schema(Policy))) == ["allow", "colour", "since"]
-    assert list(properties(schema(Policy | None))) == ["allow", "colour", "since"]
-    assert properties(schema(dict[str, int])) == {}
-    assert properties(schema(str)) == {}
+    assert list(properties(json_schema(Policy))) == ["allow", "colour", "since"]
+    assert list(properties(json_schema(Policy | None))) == ["allow", "colour", "since"]
+    assert properties(json_schema(dict[str, int])) == {}
+    assert properties(json_schema(str)) == {}

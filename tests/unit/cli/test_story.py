@@ -1,5 +1,7 @@
 """The story of one run and what is said about its holds, from real runs on a store in memory."""
 
+import re
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -7,7 +9,7 @@ import click
 from stepwell.app import App
 from stepwell.cli.holds import explain
 from stepwell.cli.reading import history
-from stepwell.cli.story import Story
+from stepwell.cli.story import Story, Surroundings
 from stepwell.domain.errors import Fail
 from stepwell.domain.retry import Retry
 from stepwell.ports.context import Context
@@ -168,3 +170,85 @@ def test_what_to_type_names_the_store_that_was_named() -> None:
 def test_every_hold_fits_on_a_terminal() -> None:
     for why in ("diverged", "in_doubt", "paused"):
         assert [line for line in held(why).splitlines() if len(line) > 80] == []
+
+
+# ---------------------------------------------------------------- waits, children, retries
+
+
+@app.agent
+async def patient(ctx: Context) -> str:
+    sure = await ctx.ask("Sure?", bool, assignee="ada")
+    got: Any = await ctx.wait_for("go")
+    with suppress(TimeoutError):
+        await ctx.wait_for("never", timeout=0.01)
+    return f"{sure} {got}"
+
+
+@app.agent
+async def family(ctx: Context, count: int) -> None:
+    for _ in range(count):
+        await ctx.spawn(patient)
+    await ctx.wait_for("never")
+
+
+async def around(runtime: Runtime[Any], run: Run[Any]) -> Story:
+    now = await run.refresh()
+    surroundings = Surroundings(
+        await run.children(), await runtime.questions.list(run=run.id), await runtime.queues.list(awaited_by=run.id)
+    )
+    return Story(now, await history(now), None, surroundings)
+
+
+async def test_answers_signals_and_time_that_is_over_are_told() -> None:
+    async with Runtime(app, store="memory://") as runtime:
+        run = await runtime.start(patient)
+        question = await run.question(timeout=10)
+        asking = await around(runtime, run)
+        assert "asks\n  ? Sure?  [yes/no] for ada\n" in text(asking)
+        assert asking.record()["questions"][0]["id"] == question.id
+        await question.answer(True, by="bob")
+        await run.signal("go", {"n": 5})
+        await run.result(timeout=10)
+        told = text(await around(runtime, run))
+    assert "  ✓ answer    true by bob" in told
+    assert '  • signal    go {"n": 5}' in told
+    assert "  • wait      nothing came in time" in told
+    assert "asks" not in told
+
+
+async def test_children_are_told_the_first_of_many_and_how_the_others_are() -> None:
+    async with Runtime(app, store="memory://") as runtime:
+        run = await runtime.start(family, 12)
+        async for happened in run.events():
+            if happened.kind == "run.waiting":
+                break
+        story = await around(runtime, run)
+        children = await run.children()
+        lines = text(story).split("\n")
+        assert len([line for line in lines if line.startswith("  …") and "patient" in line]) == 10
+        [more] = [line for line in lines if line.startswith("  and 2 more; in all: ")]
+        assert sum(map(int, re.findall(r"\d+", more))) == 2 + 12
+        assert len(story.record()["children"]) == 12
+        assert f"parent   {run.id}" in text(await around(runtime, children[0]))
+        await run.cancel(by="ada", reason="enough")
+        await run.result(timeout=10)
+        assert "cancelled (enough)" in text(await around(runtime, run))
+
+
+async def test_a_retry_tells_what_it_took_over_and_only_its_own_steps() -> None:
+    tries.clear()
+    async with Runtime(app, store="memory://") as runtime:
+        run = await runtime.start(doubled)
+        await run.result(timeout=10)
+        again = await run.retry()
+        await again.result(timeout=10)
+        told = text(await around(runtime, again))
+    assert f"retries  {run.id} (1 step taken over)" in told
+    assert "greet" not in told
+    assert "  ✓ shaky " in told
+
+
+@app.agent
+async def doubled(ctx: Context) -> str:
+    await ctx.step(greet, "Ada")
+    return await ctx.step(shaky)

@@ -10,7 +10,7 @@ from pydantic import (
     Field,
 )
 
-from stepwell.codec import codec_for, decode_input, schema
+from stepwell.codec import codec_for, decode_input, json_schema
 from stepwell.domain.errors import InvalidDefinition
 from tests.unit.codec.samples import Item, Loose, Pool, refusal, remember, run_python
 
@@ -50,7 +50,7 @@ def test_an_annotation_that_is_not_data_is_a_wrong_definition(annotation: Any) -
         lambda: remember(annotation, 1),
         lambda: codec_for(annotation).decode("1", "fetch"),
         lambda: decode_input(annotation, 1),
-        lambda: schema(annotation),
+        lambda: json_schema(annotation),
     ):
         with pytest.raises(InvalidDefinition, match="cannot be stored") as caught:
             use()
@@ -64,7 +64,7 @@ def test_no_warning_of_pydantic_shows() -> None:
         annotation = Annotated[int, Field(default=3, alias="x")]
         assert remember(list[annotation], [1])[1] == [1]
         refusal(Item, Item(1))  # type: ignore[arg-type]  # that is the point
-        schema(Loose)
+        json_schema(Loose)
 
 
 def test_plain_values_never_import_pydantic() -> None:
@@ -72,7 +72,7 @@ def test_plain_values_never_import_pydantic() -> None:
 import sys
 from dataclasses import dataclass
 from typing import Any
-from stepwell.codec import codec_for, decode_input, encode_input, fingerprint, schema
+from stepwell.codec import codec_for, decode_input, encode_input, fingerprint, json_schema
 
 @dataclass
 class Item:
@@ -84,7 +84,7 @@ for annotation, value in plain:
     assert codec.decode(codec.encode(value, "x"), "x") == value
     assert decode_input(annotation, value) == value
     encode_input(annotation, value)
-    schema(annotation)
+    json_schema(annotation)
 codec_for(Item)
 fingerprint((1, "a", Item("x"), {1, 2}), "x")
 assert "pydantic" not in sys.modules

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.codec import codec_for, decode_input, encode_input, schema
+from stepwell.codec import codec_for, decode_input, encode_input, json_schema
 from stepwell.domain.errors import InvalidDefinition, InvalidInput, InvalidValue
 from tests.unit.codec.samples import (
     ANNOTATIONS,
@@ -186,16 +186,16 @@ def test_the_text_of_an_input_reads_back_also_where_fields_have_aliases() -> Non
 
 
 def test_the_schema_of_an_input_is_json_schema() -> None:
-    assert schema(EMPTY) == {}
-    assert schema(str) == {"type": "string"}
-    assert schema(str | None) == {"type": ["string", "null"]}
-    assert schema(date) == {"type": "string", "format": "date"}
-    described = schema(Item)
+    assert json_schema(EMPTY) == {}
+    assert json_schema(str) == {"type": "string"}
+    assert json_schema(str | None) == {"type": ["string", "null"]}
+    assert json_schema(date) == {"type": "string", "format": "date"}
+    described = json_schema(Item)
     assert described["required"] == ["name"]
     assert described["additionalProperties"] is False
-    assert schema(Ticket)["properties"]["id"]["type"] == "integer"
+    assert json_schema(Ticket)["properties"]["id"]["type"] == "integer"
     with pytest.raises(InvalidDefinition, match="no JSON Schema"):
-        schema(Callable[[], int])
+        json_schema(Callable[[], int])
 
 
 @given(anything, st.sampled_from(ANNOTATIONS))

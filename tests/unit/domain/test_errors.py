@@ -8,6 +8,8 @@ import pytest
 
 from stepwell.domain import errors
 from stepwell.domain.errors import (
+    AlreadyAnswered,
+    AskTimeout,
     Busy,
     Conflict,
     Fail,
@@ -36,10 +38,12 @@ MADE: dict[type[StepwellError], Callable[[], StepwellError]] = {
     NotFound: lambda: NotFound("what happened", hint="what to do"),
     Conflict: lambda: Conflict("what happened", hint="what to do"),
     RunEnded: lambda: RunEnded("what happened", hint="what to do"),
+    AlreadyAnswered: lambda: AlreadyAnswered("what happened", hint="what to do"),
     Busy: lambda: Busy("what happened", hint="what to do"),
     RunFailed: lambda: RunFailed("what happened", run_id="run_1", status="failed", hint="what to do"),
     StepFailed: lambda: StepFailed("what happened", step="pay", error_type="ValueError"),
     WaitTimeout: lambda: WaitTimeout("what happened", run_id="run_1", hint="what to do"),
+    AskTimeout: lambda: AskTimeout("what happened", hint="what to do"),
     Misuse: lambda: Misuse("what happened", hint="what to do"),
     LeaseLost: lambda: LeaseLost("what happened", hint="what to do"),
     StoreError: lambda: StoreError("what happened", hint="what to do"),
@@ -97,6 +101,8 @@ def test_only_what_passes_by_itself_is_retryable() -> None:
         (InvalidDefinition, ValueError),
         (NotFound, LookupError),
         (WaitTimeout, TimeoutError),
+        (AskTimeout, TimeoutError),
+        (AlreadyAnswered, Conflict),
         (Misuse, RuntimeError),
         (RunEnded, Conflict),
         (StoreFull, StoreUnavailable),

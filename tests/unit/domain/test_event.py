@@ -9,14 +9,18 @@ from stepwell.domain.event import ENDS, KINDS, to_datetime, to_micros
 
 RUN_KINDS = [
     *("queued", "started", "resumed", "lost", "handed_back", "retrying", "waiting", "held", "released", "cancelling"),
-    *("succeeded", "failed", "cancelled", "timed_out", "exhausted"),
+    *("succeeded", "failed", "cancelled", "timed_out", "exhausted", "discarded"),
 ]
 STEP_KINDS = ["step.intended", "step.completed", "step.failed"]
+WAIT_KINDS = ["wait.opened", "wait.closed", "signal.received", "child.started", "child.ended"]
+TEXT_KINDS = ["text.delta", "text.completed"]
+SESSION_KINDS = ["session.changed", "session.read"]
 OTHER_KINDS = ["artifact.saved", "checkpoint.saved", "patch.marked", "time.read"]
 
 
 def test_the_kinds_are_a_closed_list() -> None:
-    assert sorted(KINDS) == sorted([*(f"run.{kind}" for kind in RUN_KINDS), *STEP_KINDS, *OTHER_KINDS])
+    kinds = [*STEP_KINDS, *WAIT_KINDS, *TEXT_KINDS, *SESSION_KINDS, *OTHER_KINDS]
+    assert sorted(KINDS) == sorted([*(f"run.{kind}" for kind in RUN_KINDS), *kinds])
 
 
 def test_the_ends_are_the_five_ways_in_which_a_run_ends() -> None:

@@ -7,9 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.domain.ids import ENTROPY_BYTES, NAME, RUN, SESSION, WORKER, derived, is_id, make_id, own_session
+from stepwell.domain.ids import (
+    ENTROPY_BYTES,
+    NAME,
+    QUESTION,
+    RUN,
+    SESSION,
+    SIGNAL,
+    WORKER,
+    derived,
+    derived_id,
+    is_id,
+    make_id,
+    own_session,
+)
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+PREFIXES = (RUN, SESSION, WORKER, QUESTION, SIGNAL)
 moments = st.integers(0, 2**48 * 1000 - 1)
 entropies = st.binary(min_size=ENTROPY_BYTES, max_size=ENTROPY_BYTES)
 
@@ -50,10 +64,10 @@ def test_ten_thousand_ids_of_one_moment_are_all_different() -> None:
     assert len({make_id(RUN, 1, secrets.token_bytes(ENTROPY_BYTES)) for _ in range(10_000)}) == 10_000
 
 
-@given(st.sampled_from([RUN, SESSION, WORKER]), moments, entropies)
+@given(st.sampled_from(PREFIXES), moments, entropies)
 def test_an_id_is_recognised_by_its_own_prefix_alone(prefix: str, at: int, entropy: bytes) -> None:
     made = make_id(prefix, at, entropy)
-    assert [other for other in (RUN, SESSION, WORKER) if is_id(other, made)] == [prefix]
+    assert [other for other in PREFIXES if is_id(other, made)] == [prefix]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +94,40 @@ def test_a_session_of_its_own_follows_from_the_run() -> None:
     session = own_session(run)
     assert is_id(SESSION, session)
     assert session.removeprefix(SESSION) == run.removeprefix(RUN)
+
+
+@given(moments, entropies, st.lists(st.text(), min_size=1))
+def test_an_id_that_is_derived_is_a_uuid_of_version_7_with_the_time_of_the_one_it_comes_from(
+    at: int, entropy: bytes, parts: list[str]
+) -> None:
+    run = make_id(RUN, at, entropy)
+    child = derived_id(RUN, run, *parts)
+    assert is_id(RUN, child)
+    decoded = uuid.UUID(int=bits(child))
+    assert (decoded.version, decoded.variant) == (7, uuid.RFC_4122)
+    assert bits(child) >> 64 == bits(run) >> 64
+
+
+@given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))
+def test_derived_ids_are_equal_for_equal_parts_alone(one: list[str], other: list[str]) -> None:
+    run = make_id(RUN, 1_767_225_600_000_000, bytes(ENTROPY_BYTES))
+    assert (derived_id(RUN, run, *one) == derived_id(RUN, run, *other)) == (one == other)
+
+
+def test_equal_parts_of_two_runs_of_one_moment_give_two_ids() -> None:
+    runs = [make_id(RUN, 1_767_225_600_000_000, bytes([number] * ENTROPY_BYTES)) for number in range(2)]
+    assert len({derived_id(RUN, run, "0/1", "1") for run in runs}) == 2
+
+
+def test_derived_ids_do_not_depend_on_how_parts_would_join() -> None:
+    run = make_id(RUN, 1_767_225_600_000_000, bytes(ENTROPY_BYTES))
+    assert len({derived_id(RUN, run, *parts) for parts in (["ab", "c"], ["a", "bc"], ["abc"], ["abc", ""])}) == 4
+
+
+def test_a_derived_id_can_name_something_else_than_it_comes_from() -> None:
+    run = make_id(RUN, 1_767_225_600_000_000, bytes(ENTROPY_BYTES))
+    assert is_id(QUESTION, derived_id(QUESTION, run, "0/1"))
+    assert derived_id(RUN, own_session(run), "0/1") != derived_id(RUN, run, "0/1")
 
 
 @given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))

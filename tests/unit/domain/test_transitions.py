@@ -1,22 +1,16 @@
-"""The table of what may happen to a run, row by row, and what no sequence of it can ever bring about.
+"""The table of what may happen to a run, row by row. What arrives for its waits has a table of its own."""
 
-A row says what there was, what happened, and all that differs afterwards: a field that is not named has not changed.
-"""
-
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stepwell.domain import transitions
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import Conflict, LeaseLost, RunEnded
 from stepwell.domain.event import Draft
 from stepwell.domain.outcome import (
+    NEVER,
     Cancelled,
-    Commit,
-    ErrorInfo,
     Exhausted,
     Failed,
     HandedBack,
@@ -28,94 +22,45 @@ from stepwell.domain.outcome import (
     Succeeded,
     TimedOut,
 )
-from stepwell.domain.run import (
-    ENDED,
-    MAX_CONSECUTIVE_LOSSES,
-    MAX_LOSSES_AND_EXPIRIES,
-    Lifecycle,
-)
-from stepwell.domain.transitions import Change
+from stepwell.domain.run import MAX_CONSECUTIVE_LOSSES, MAX_LOSSES_AND_EXPIRIES, Lifecycle
+from stepwell.domain.transitions import PAUSED_ON_REQUEST, Change
 from stepwell.domain.values import loads
+from tests.unit.domain.moves import (
+    BACKING_OFF,
+    CANCELLING,
+    CHARGED,
+    CLAIMED,
+    DIVERGED,
+    ENDS,
+    ERROR,
+    IN_DOUBT,
+    LATER,
+    NEW,
+    NOW,
+    OUTPUT,
+    PAUSED,
+    PAUSING,
+    QUEUED,
+    RUNNING,
+    STEP,
+    TOLD,
+    WAITING,
+    WAITING_PAUSED,
+    Cause,
+    Row,
+    cancel,
+    claim,
+    committed,
+    discard,
+    ended,
+    pause,
+    resume,
+    time_out,
+    write,
+)
 
-NOW, LATER = 1_000, 9_000
-LEASED = 7
-
-ERROR = ErrorInfo("agent.error", "no luck")
-OUTPUT = Payload('"done"')
-
-NEW = Lifecycle("queued", available_at=100, updated_at=90)
-QUEUED = NEW._replace(fence=1, attempt=1, claimed_at=150, commit_no=4, leased=50, seq=6)
-RUNNING = QUEUED._replace(status="running", fence=2, worker="w1", claimed_at=200, updated_at=260, commit_no=3)
-WAITING = QUEUED._replace(status="waiting", available_at=LATER)
-CANCELLING = RUNNING._replace(cancelling=1)
-PAUSING = RUNNING._replace(pausing=1)
-BACKING_OFF = QUEUED._replace(available_at=LATER, errors=1, reason="agent.error")
-PAUSED, DIVERGED, IN_DOUBT = (QUEUED._replace(hold=hold) for hold in ("paused", "diverged", "in_doubt"))
-WAITING_PAUSED = WAITING._replace(hold="paused")
-ENDS = [NEW._replace(status=status, ended_at=500, fence=3, attempt=1) for status in sorted(ENDED)]
-
-CLAIMED = {"status": "running", "worker": "w2", "claimed_at": NOW, "commit_no": 0, "reason": None}
-"""What every claim writes, beside the fence."""
-CHARGED = RUNNING.leased + RUNNING.updated_at - RUNNING.claimed_at
-"""The leased time of a run whose worker is gone: up to the last that was heard of it."""
-
-Cause = Callable[[Lifecycle], Change | None]
-
-
-def claim(cause: transitions.ClaimCause) -> Cause:
-    """A worker takes the run."""
-    return lambda life: transitions.claim(life, worker="w2", cause=cause, now=NOW)
-
-
-def write(outcome: Outcome | None, *drafts: Draft) -> Cause:
-    """The holder of the lease commits."""
-    number = 0 if outcome is None else LEASED
-    return lambda life: transitions.commit(
-        life, Commit(life.commit_no + 1, drafts, outcome, number), fence=life.fence, now=NOW
-    )
-
-
-def cancel(*, has_hook: bool = False) -> Cause:
-    """Somebody asks for the end."""
-    return lambda life: transitions.cancel(life, by="ann", reason="why not", has_hook=has_hook, now=NOW)[0]
-
-
-def pause(life: Lifecycle) -> Change | None:
-    """Somebody asks for a pause."""
-    return transitions.pause(life, by="ann", now=NOW)
-
-
-def resume(verdict: str | None = None, *drafts: Draft) -> Cause:
-    """Somebody lifts the hold."""
-    return lambda life: transitions.resume(life, by="ann", drafts=drafts, verdict=verdict, now=NOW)
-
-
-def time_out(limit: str) -> Cause:
-    """The run passed a limit."""
-    return lambda life: transitions.time_out(life, limit, NOW)
-
-
-def ended(status: str, reason: str | None, **changes: Any) -> dict[str, Any]:
-    """What every end writes."""
-    cleared = {"hold": None, "worker": None, "cancelling": 0, "pausing": 0}
-    return {"status": status, "reason": reason, "ended_at": NOW, **cleared, **changes}
-
-
-def committed(changes: dict[str, Any]) -> dict[str, Any]:
-    """What every commit of RUNNING with an outcome writes beside the outcome."""
-    return {"commit_no": 4, "losses": 0, "leased": RUNNING.leased + LEASED, **changes}
-
-
-class Row(NamedTuple):
-    """One row: what there was, what happened, every field that is different, and the events that tell it."""
-
-    before: Lifecycle
-    cause: Cause
-    changes: dict[str, Any]
-    events: list[str]
-
-
-STEP = Draft("step.completed", '{"name":"pay"}', step="0/1")
+DELAYED = NEW._replace(available_at=LATER)
+DEAD = ENDS[0]._replace(status="failed", dead=1)
 
 WAYS_TO_CANCEL: list[tuple[str, Outcome, str]] = [
     ("an error", Failed(ERROR), "cancelled"),
@@ -125,6 +70,8 @@ WAYS_TO_CANCEL: list[tuple[str, Outcome, str]] = [
     ("a limit", Exhausted("steps"), "cancelled"),
     ("the run timeout", TimedOut("timeout"), "cancelled"),
     ("a hold", Held("diverged", by="replay"), "cancelled"),
+    ("a pause", PAUSED_ON_REQUEST, "cancelled"),
+    ("parking although something arrived", Parked(LATER, "[]", at_seq=1), "cancelled"),
     ("the hook's end", Cancelled(by="ann", reason="why not"), "why not"),
 ]
 ENDS_OF_A_PAUSING_RUN: list[tuple[str, Outcome, str, dict[str, Any]]] = [
@@ -153,52 +100,52 @@ TABLE: dict[str, Row] = {
     "the owner is dead: the next attempt, one loss more": Row(
         RUNNING,
         claim("lost"),
-        {**CLAIMED, "fence": 3, "attempt": 2, "lost": 1, "losses": 1, "leased": CHARGED},
+        {**CLAIMED, "fence": 3, "attempt": 2, "lost": 1, "losses": 1, **CHARGED},
         ["run.lost", "run.started"],
     ),
     "the owner is dead and a loss was before: both count": Row(
         RUNNING._replace(attempt=2, lost=1, losses=1),
         claim("lost"),
-        {**CLAIMED, "fence": 3, "attempt": 3, "lost": 2, "losses": 2, "leased": CHARGED},
+        {**CLAIMED, "fence": 3, "attempt": 3, "lost": 2, "losses": 2, **CHARGED},
         ["run.lost", "run.started"],
     ),
     "the owner is dead for the third time in a row: dead": Row(
         RUNNING._replace(lost=2, losses=MAX_CONSECUTIVE_LOSSES - 1),
         claim("lost"),
-        ended("failed", "run.lost", dead=1, fence=3, lost=3, losses=3, leased=CHARGED),
+        ended("failed", "run.lost", dead=1, fence=3, lost=3, losses=3, **CHARGED),
         ["run.lost", "run.failed"],
     ),
     "the owner is dead, and losses and expiries are too many in all: dead": Row(
         RUNNING._replace(lost=9, expiries=MAX_LOSSES_AND_EXPIRIES - 10),
         claim("lost"),
-        ended("failed", "run.lost", dead=1, fence=3, lost=10, losses=1, leased=CHARGED),
+        ended("failed", "run.lost", dead=1, fence=3, lost=10, losses=1, **CHARGED),
         ["run.lost", "run.failed"],
     ),
     "losses use up no attempts: a run with errors and losses goes on": Row(
         RUNNING._replace(attempt=6, errors=2, lost=3, losses=1),
         claim("lost"),
-        {**CLAIMED, "fence": 3, "attempt": 7, "lost": 4, "losses": 2, "leased": CHARGED},
+        {**CLAIMED, "fence": 3, "attempt": 7, "lost": 4, "losses": 2, **CHARGED},
         ["run.lost", "run.started"],
     ),
     # running, lease expired without proof | claim
     "the lease ran out: the same attempt, one expiry more": Row(
-        RUNNING, claim("expired"), {**CLAIMED, "fence": 3, "expiries": 1, "leased": CHARGED}, ["run.resumed"]
+        RUNNING, claim("expired"), {**CLAIMED, "fence": 3, "expiries": 1, **CHARGED}, ["run.resumed"]
     ),
     "the lease ran out after losses: they stay as they are": Row(
         RUNNING._replace(attempt=3, lost=2, losses=2),
         claim("expired"),
-        {**CLAIMED, "fence": 3, "expiries": 1, "leased": CHARGED},
+        {**CLAIMED, "fence": 3, "expiries": 1, **CHARGED},
         ["run.resumed"],
     ),
     "the lease ran out for the last time: dead": Row(
         RUNNING._replace(expiries=MAX_LOSSES_AND_EXPIRIES - 1),
         claim("expired"),
-        ended("failed", "run.lost", dead=1, fence=3, expiries=MAX_LOSSES_AND_EXPIRIES, leased=CHARGED),
+        ended("failed", "run.lost", dead=1, fence=3, expiries=MAX_LOSSES_AND_EXPIRIES, **CHARGED),
         ["run.failed"],
     ),
     # running | commit
     "a commit appends and begins the row of losses anew": Row(
-        RUNNING._replace(losses=2), write(None, STEP), {"commit_no": 4, "losses": 0}, ["step.completed"]
+        RUNNING._replace(losses=2), write(None, STEP), {"commit_no": 4, "losses": 0, "held": TOLD}, ["step.completed"]
     ),
     # running | return
     "the agent returns": Row(RUNNING, write(Succeeded(OUTPUT)), committed(ended("succeeded", None)), ["run.succeeded"]),
@@ -221,11 +168,23 @@ TABLE: dict[str, Row] = {
         committed({"status": "waiting", "worker": None, "available_at": LATER}),
         ["run.waiting"],
     ),
-    "the run parks and what it waits for is there already: due at once": Row(
+    "the run parks and is due at no time: only what arrives wakes it": Row(
         RUNNING,
-        write(Parked(NOW, "[]")),
+        write(Parked(NEVER, "[]", at_seq=RUNNING.seq)),
+        committed({"status": "waiting", "worker": None, "available_at": NEVER}),
+        ["run.waiting"],
+    ),
+    "the run parks and something arrived that it has not seen: due at once": Row(
+        RUNNING,
+        write(Parked(LATER, "[]", at_seq=RUNNING.seq - 1)),
         committed({"status": "waiting", "worker": None, "available_at": NOW}),
         ["run.waiting"],
+    ),
+    "the run parks, and what the same write tells is nothing new to it": Row(
+        RUNNING,
+        write(Parked(LATER, "[]", at_seq=RUNNING.seq), STEP),
+        committed({"status": "waiting", "worker": None, "available_at": LATER}),
+        ["step.completed", "run.waiting"],
     ),
     # running | error
     "an error that is tried again": Row(
@@ -257,7 +216,7 @@ TABLE: dict[str, Row] = {
         committed({"status": "queued", "worker": None, "available_at": NOW}),
         ["run.handed_back"],
     ),
-    # running | replay differs, in doubt under "fail"
+    # running | replay differs, in doubt under "fail" / "ask"
     "the replay differs": Row(
         RUNNING,
         write(Held("diverged", by="replay")),
@@ -269,6 +228,12 @@ TABLE: dict[str, Row] = {
         write(Held("in_doubt", by="step")),
         committed({"status": "queued", "worker": None, "hold": "in_doubt"}),
         ["run.held"],
+    ),
+    "a step is in doubt and a person is asked: the run waits for the answer": Row(
+        RUNNING,
+        write(Parked(NEVER, '["q_1"]', at_seq=RUNNING.seq), Draft("wait.opened")),
+        committed({"status": "waiting", "worker": None, "available_at": NEVER}),
+        ["wait.opened", "run.waiting"],
     ),
     # held in_doubt | done, rerun, fail
     "the doubt is settled, the step was done": Row(
@@ -312,8 +277,20 @@ TABLE: dict[str, Row] = {
     "the hook's turn after an error: the same attempt all the same": Row(
         BACKING_OFF._replace(cancelling=1), claim("due"), {**CLAIMED, "fence": 2}, ["run.resumed"]
     ),
+    "the hook's turn is cancelled by somebody who knows of no hook: ended": Row(
+        QUEUED._replace(cancelling=1), cancel(), ended("cancelled", "why not", fence=2), ["run.cancelled"]
+    ),
     # running | cancel
     "a cancel is asked for while the run executes": Row(RUNNING, cancel(), {"cancelling": 1}, ["run.cancelling"]),
+    "a cancel is asked for while the run executes and has a hook: its holder runs it": Row(
+        RUNNING, cancel(has_hook=True), {"cancelling": 1}, ["run.cancelling"]
+    ),
+    "a cancel wins over a pause that was asked for": Row(
+        PAUSING, cancel(), {"cancelling": 1, "pausing": 0}, ["run.cancelling"]
+    ),
+    "the step in flight commits while a cancel is asked for": Row(
+        CANCELLING, write(None, STEP), {"commit_no": 4, "held": TOLD}, ["step.completed"]
+    ),
     # running + cancelling | error, park, drain, limit, hook ended or failed, grace over, worker lost
     **{
         f"a cancel is carried out, by {name}": Row(
@@ -322,10 +299,10 @@ TABLE: dict[str, Row] = {
         for name, outcome, reason in WAYS_TO_CANCEL
     },
     "a cancel is carried out, by the death of the worker": Row(
-        CANCELLING, claim("lost"), ended("cancelled", "worker lost", fence=3, leased=CHARGED), ["run.cancelled"]
+        CANCELLING, claim("lost"), ended("cancelled", "worker lost", fence=3, **CHARGED), ["run.cancelled"]
     ),
     "a cancel is carried out, by the end of the lease": Row(
-        CANCELLING, claim("expired"), ended("cancelled", "worker lost", fence=3, leased=CHARGED), ["run.cancelled"]
+        CANCELLING, claim("expired"), ended("cancelled", "worker lost", fence=3, **CHARGED), ["run.cancelled"]
     ),
     # queued, waiting | pause
     "a queued run is paused at once": Row(QUEUED, pause, {"hold": "paused"}, ["run.held"]),
@@ -333,11 +310,11 @@ TABLE: dict[str, Row] = {
     # running | pause
     "a pause is asked for while the run executes": Row(RUNNING, pause, {"pausing": 1}, []),
     "the step in flight commits while a pause is asked for": Row(
-        PAUSING, write(None, STEP), {"commit_no": 4}, ["step.completed"]
+        PAUSING, write(None, STEP), {"commit_no": 4, "held": TOLD}, ["step.completed"]
     ),
     "a pause takes effect at a step boundary": Row(
         PAUSING,
-        write(Held("paused", by="ann"), STEP),
+        write(PAUSED_ON_REQUEST, STEP),
         committed({"status": "queued", "worker": None, "hold": "paused", "pausing": 0}),
         ["step.completed", "run.held"],
     ),
@@ -346,6 +323,21 @@ TABLE: dict[str, Row] = {
         write(Parked(LATER, "[]")),
         committed({"status": "waiting", "worker": None, "available_at": LATER, "hold": "paused", "pausing": 0}),
         ["run.waiting", "run.held"],
+    ),
+    "a pause takes effect when the run parks, and what arrived is kept": Row(
+        PAUSING,
+        write(Parked(LATER, "[]", at_seq=RUNNING.seq - 1)),
+        committed({"status": "waiting", "worker": None, "available_at": NOW, "hold": "paused", "pausing": 0}),
+        ["run.waiting", "run.held"],
+    ),
+    "a pause that was taken back does not take effect: handed back": Row(
+        RUNNING, write(PAUSED_ON_REQUEST), committed({"status": "queued", "worker": None}), ["run.handed_back"]
+    ),
+    "a run that is set aside for another reason has its pause, too": Row(
+        PAUSING,
+        write(Held("diverged", by="replay")),
+        committed({"status": "queued", "worker": None, "hold": "diverged", "pausing": 0}),
+        ["run.held"],
     ),
     "a pause takes effect when the worker hands back": Row(
         PAUSING,
@@ -380,7 +372,7 @@ TABLE: dict[str, Row] = {
             "fence": 3,
             "lost": 1,
             "losses": 1,
-            "leased": CHARGED,
+            **CHARGED,
         },
         ["run.lost", "run.held"],
     ),
@@ -394,7 +386,7 @@ TABLE: dict[str, Row] = {
             "pausing": 0,
             "fence": 3,
             "expiries": 1,
-            "leased": CHARGED,
+            **CHARGED,
         },
         ["run.held"],
     ),
@@ -409,6 +401,10 @@ TABLE: dict[str, Row] = {
     "a run that was paused while it backed off is resumed: due at once": Row(
         BACKING_OFF._replace(hold="paused"), resume(), {"hold": None, "available_at": NOW}, ["run.released"]
     ),
+    "a run that was paused before its time to start is resumed: it starts at its time": Row(
+        DELAYED._replace(hold="paused"), resume(), {"hold": None}, ["run.released"]
+    ),
+    "a pause is taken back before it takes effect": Row(PAUSING, resume(), {"pausing": 0}, []),
     "a diverged run is resumed": Row(DIVERGED, resume(), {"hold": None}, ["run.released"]),
     "a run that was paused while it waited is resumed: it waits on": Row(
         WAITING_PAUSED, resume(), {"hold": None}, ["run.released"]
@@ -425,27 +421,26 @@ TABLE: dict[str, Row] = {
             "new": NEW,
             "queued": QUEUED,
             "waiting": WAITING,
-            "running": RUNNING,
-            "cancelling": CANCELLING,
-            "pausing": PAUSING,
             "paused": PAUSED,
             "diverged": DIVERGED,
             "in doubt": IN_DOUBT,
+            "queued for its hook": QUEUED._replace(cancelling=1),
         }.items()
     },
+    **{
+        f"the deadline passes while a run is {name}: it is charged what its holder told of": Row(
+            before, time_out("deadline"), ended("timed_out", "deadline", fence=3, **CHARGED), ["run.timed_out"]
+        )
+        for name, before in {"running": RUNNING, "cancelling": CANCELLING, "pausing": PAUSING}.items()
+    },
+    # ended | discard
+    "a dead run is discarded: it stays failed": Row(DEAD, discard, {"dead": 0}, ["run.discarded"]),
 }
 
 
 @pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 def test_a_run_moves_as_the_table_says(row: Row) -> None:
-    change = row.cause(row.before)
-    assert change is not None
-    assert {
-        name: (getattr(row.before, name), value)
-        for name, value in change.life._asdict().items()
-        if value != getattr(row.before, name)
-    } == {name: (old, value) for name, value in row.changes.items() if value != (old := getattr(row.before, name))}
-    assert [draft.kind for draft in change.drafts] == row.events
+    row.check()
 
 
 class TestSubmit:
@@ -467,8 +462,31 @@ class TestSubmit:
         assert loads(submit().drafts[0].data) == data
         assert loads(submit(trigger="nightly").drafts[0].data) == {**data, "trigger": "nightly"}
 
+    def test_the_first_event_names_the_parent_or_the_run_that_is_tried_again(self) -> None:
+        assert loads(submit(parent="run_p").drafts[0].data) == {**loads_of(submit()), "parent": "run_p"}
+        assert loads(submit(retry_of="run_r").drafts[0].data) == {**loads_of(submit()), "retry_of": "run_r"}
 
-def submit(trigger: str | None = None) -> Change:
+    def test_what_a_run_inherits_stands_right_behind_its_first_event(self) -> None:
+        change = submit(retry_of="run_r", inherited=(STEP, Draft("step.failed")))
+        assert [draft.kind for draft in change.drafts] == ["run.queued", "step.completed", "step.failed"]
+        assert change.drafts[1] is STEP
+        life, entries = transitions.number(change.life, change, NOW)
+        assert (life.seq, [entry.seq for entry in entries]) == (3, [1, 2, 3])
+
+
+def loads_of(change: Change) -> dict[str, Any]:
+    """The data of the first event."""
+    data = loads(change.drafts[0].data)
+    assert isinstance(data, dict)
+    return data
+
+
+def submit(
+    trigger: str | None = None,
+    parent: str | None = None,
+    retry_of: str | None = None,
+    inherited: tuple[Draft, ...] = (),
+) -> Change:
     return transitions.submit(
         agent="a",
         version="1",
@@ -477,6 +495,9 @@ def submit(trigger: str | None = None) -> Change:
         priority=3,
         available_at=LATER,
         now=NOW,
+        parent=parent,
+        retry_of=retry_of,
+        inherited=inherited,
     )
 
 
@@ -511,7 +532,15 @@ EVENTS: dict[str, tuple[Lifecycle, Cause, list[Any]]] = {
     "cancelling": (RUNNING, cancel(), [{"by": "ann", "reason": "why not"}]),
     "cancelled": (QUEUED, cancel(), [{"by": "ann", "reason": "why not"}]),
     "cancelled by its hook": (CANCELLING, write(Cancelled("ann", None)), [{"by": "ann", "reason": None}]),
+    "cancelled while it parked": (
+        CANCELLING,
+        write(Parked(LATER, "[]")),
+        [{"by": "request", "reason": None}],
+    ),
+    "cancelled by the loss of the worker": (CANCELLING, claim("lost"), [{"by": "worker lost", "reason": None}]),
     "paused": (QUEUED, pause, [{"why": "paused", "by": "ann"}]),
+    "paused as it was asked for": (PAUSING, write(PAUSED_ON_REQUEST), [{"why": "paused", "by": "pause"}]),
+    "discarded": (DEAD, discard, [{"by": "ann"}]),
     "timed out": (RUNNING, write(TimedOut("timeout")), [{"limit": "timeout"}]),
     "past the deadline": (WAITING, time_out("deadline"), [{"limit": "deadline"}]),
     "exhausted": (RUNNING, write(Exhausted("steps", '{"limit":"steps","used":9}')), [{"limit": "steps", "used": 9}]),
@@ -538,6 +567,12 @@ class TestNothingHappens:
     def test_a_run_that_is_being_cancelled_is_not_paused(self) -> None:
         for before in (CANCELLING, QUEUED._replace(cancelling=1)):
             assert pause(before) is None
+
+    def test_a_run_with_a_hook_that_executes_is_not_asked_twice_to_end(self) -> None:
+        first, answer = transitions.cancel(RUNNING, by="ann", reason=None, has_hook=True, now=NOW)
+        assert (first and first.life.cancelling, answer) == (1, "cancelling")
+        assert first is not None
+        assert transitions.cancel(first.life, by="bob", reason=None, has_hook=True, now=NOW) == (None, "cancelling")
 
     def test_the_cancel_of_an_idle_run_says_that_it_is_done(self) -> None:
         assert transitions.cancel(QUEUED, by="ann", reason=None, has_hook=False, now=NOW)[1] == "cancelled"
@@ -593,6 +628,17 @@ class TestRefusals:
             resume()(before)
         assert refused.value.code == "run.not_held"
 
+    def test_a_pause_that_has_not_taken_effect_leaves_nothing_to_decide(self) -> None:
+        with pytest.raises(Conflict) as refused:
+            resume("done")(PAUSING)
+        assert refused.value.code == "run.not_held"
+
+    @pytest.mark.parametrize("before", [NEW, QUEUED, RUNNING, WAITING, PAUSED, *ENDS], ids=str)
+    def test_only_a_dead_run_is_discarded(self, before: Lifecycle) -> None:
+        with pytest.raises(Conflict) as refused:
+            discard(before)
+        assert refused.value.code == "run.not_dead"
+
     @pytest.mark.parametrize(("before", "verdict"), [(IN_DOUBT, None), (PAUSED, "done"), (DIVERGED, "rerun")], ids=str)
     def test_a_verdict_belongs_to_a_doubt_and_to_nothing_else(self, before: Lifecycle, verdict: str | None) -> None:
         with pytest.raises(Conflict) as refused:
@@ -638,93 +684,3 @@ class TestNumber:
         life, entries = transitions.number(RUNNING, Change(RUNNING._replace(pausing=1), ()), NOW)
         assert entries == []
         assert life == PAUSING._replace(updated_at=NOW)
-
-
-OUTCOMES = st.one_of(
-    st.builds(Succeeded, st.just(OUTPUT)),
-    st.builds(Failed, st.just(ERROR), st.booleans()),
-    st.builds(Retrying, st.just(ERROR), st.integers(0, 2_000)),
-    st.builds(Parked, st.integers(0, 2_000), st.just("[]")),
-    st.just(HandedBack()),
-    st.builds(Held, st.sampled_from(["paused", "diverged", "in_doubt"]), st.just("x")),
-    st.builds(TimedOut, st.just("timeout")),
-    st.builds(Exhausted, st.just("steps")),
-    st.builds(Cancelled, st.just("ann")),
-)
-CAUSES: st.SearchStrategy[Cause] = st.one_of(
-    st.builds(
-        lambda outcome, drafts: write(outcome, *drafts), st.none() | OUTCOMES, st.lists(st.just(STEP), max_size=2)
-    ),
-    st.sampled_from([cancel(), cancel(has_hook=True), pause, time_out("deadline")]),
-    st.builds(resume, st.none() | st.sampled_from(["done", "rerun", "fail"])),
-    st.builds(
-        lambda fence, number: lambda life: transitions.commit(life, Commit(number, (STEP,)), fence=fence, now=NOW),
-        st.integers(0, 5),
-        st.integers(0, 5),
-    ),
-)
-
-
-def happen(life: Lifecycle, cause: Cause) -> Lifecycle:
-    """The run after the cause; as it was when the cause is refused, or when a claim could not have found the run."""
-    try:
-        change = cause(life)
-    except (Conflict, LeaseLost):
-        return life
-    if change is None:
-        return life
-    after, entries = transitions.number(life, change, NOW)
-    assert [entry.seq for entry in entries] == list(range(life.seq + 1, after.seq + 1))
-    return after
-
-
-def possible(life: Lifecycle, cause: Cause) -> bool:
-    """Whether a store would offer the run to that kind of claim: one that waits as due, one that executes as lost."""
-    if cause is DUE:
-        return life.status in ("queued", "waiting") and life.hold is None
-    return cause not in GONE or life.status == "running" or life.ended
-
-
-DUE, *GONE = claim("due"), claim("lost"), claim("expired")
-EVERY_CAUSE = st.lists(CAUSES | st.sampled_from([DUE, DUE, *GONE]), max_size=40)
-
-
-@given(EVERY_CAUSE)
-def test_no_sequence_changes_the_status_of_an_ended_run(causes: list[Cause]) -> None:
-    for life in ENDS:
-        for cause in causes:
-            assert happen(life, cause) == life
-
-
-@given(EVERY_CAUSE)
-def test_whatever_happens_a_run_stays_in_order(causes: list[Cause]) -> None:
-    life = NEW
-    for cause in causes:
-        if not possible(life, cause):
-            continue
-        before, life = life, happen(life, cause)
-        assert life.fence >= before.fence
-        assert life.seq >= before.seq
-        assert life.attempt >= before.attempt
-        assert life.attempt <= 1 + life.errors + life.lost
-        assert life.losses <= life.lost
-        assert not before.ended or life == before
-        assert life.ended == (life.status in ENDED)
-        assert (life.worker is not None) == (life.status == "running")
-        assert life.hold is None or life.status in ("queued", "waiting")
-        assert not life.dead or life.status == "failed"
-        assert life.status in ("queued", "running") or not life.cancelling
-        assert life.status == "running" or not life.pausing
-        assert not (life.hold and life.cancelling)
-
-
-@given(EVERY_CAUSE)
-def test_a_lease_that_was_lost_is_never_good_again(causes: list[Cause]) -> None:
-    life = happen(NEW, DUE)
-    fence, lost = life.fence, False
-    for cause in causes:
-        if possible(life, cause):
-            life = happen(life, cause)
-        good = transitions.refusal(life, fence) is None
-        assert not (lost and good)
-        lost = lost or not good

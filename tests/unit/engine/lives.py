@@ -17,17 +17,21 @@ from typing import Any, cast
 from stepwell.agents.function import FunctionRunnable
 from stepwell.app import Agent, App, FunctionAgent
 from stepwell.domain import event
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import LeaseLost
 from stepwell.domain.event import Entry
-from stepwell.domain.outcome import Commit
-from stepwell.domain.run import Lease, RunRecord
+from stepwell.domain.outcome import Payload
+from stepwell.domain.run import WAITING, Lease, RunRecord
+from stepwell.domain.wait import Signal, WaitRecord
 from stepwell.engine.attempt import AttemptStopped
+from stepwell.engine.defaults import LEASE_SECONDS
 from stepwell.engine.report import Observer, StepReport
 from stepwell.engine.submission import Options, Submitter
-from stepwell.engine.worker import LEASE_SECONDS, Worker
+from stepwell.engine.worker import Worker
 from stepwell.ports import crash_point
 from stepwell.ports.clock import Clock, Entropy
-from stepwell.ports.store import Committed, Store
+from stepwell.ports.notifier import QUEUE
+from stepwell.ports.store import Committed, QuestionQuery, RunQuery, Store
 from stepwell.ports.system_clock import SystemClock
 from stepwell.stores.memory.store import MemoryStore
 
@@ -159,6 +163,7 @@ class Lives:
         observer: Observer | None = None,
         entropy: Entropy | None = None,
         group_commits: int | None = None,
+        park_after: float = 0.01,
     ) -> None:
         self.app = app
         self.deps = deps
@@ -167,8 +172,10 @@ class Lives:
         if group_commits is not None:
             self.store = cast("Store", GroupCommits(self.store, group_commits))
         self.reports: list[StepReport] = []
+        self._sent = 0
         self._capacity = capacity
         self._lease_seconds = lease_seconds
+        self._park_after = park_after
         self._observer = observer or self.reports.append
         self.entropy: Entropy = entropy or random.Random(0).randbytes
 
@@ -217,6 +224,59 @@ class Lives:
         facts: dict[str, Any] = json.loads(last.data)
         return facts
 
+    # ------------------------------------------------------------ what comes from outside
+
+    async def signal(self, run_id: str, name: str, value: Any = None, *, id: str | None = None) -> bool:
+        """Send the run a signal."""
+        self._sent += 1
+        sent = Signal(id or f"signal {self._sent}", name, Payload(json.dumps(value)), "ada")
+        return await self.store.signal(run_id, sent)
+
+    async def questions(self, run_id: str) -> list[WaitRecord]:
+        """The run's open questions, oldest first."""
+        return await self.store.questions(QuestionQuery(run_id=run_id))
+
+    async def question(self, run_id: str, text: str | None = None) -> WaitRecord:
+        """The run's open question (of that text), once it has one."""
+
+        async def asks() -> bool:
+            return any(text in (None, each.wait.name) for each in await self.questions(run_id))
+
+        await self.until(asks, run_id)
+        return next(each for each in await self.questions(run_id) if text in (None, each.wait.name))
+
+    async def answer(self, run_id: str, value: Any, *, text: str | None = None, by: str = "ada") -> None:
+        """Answer the run's question (of that text), once it asks."""
+        question = await self.question(run_id, text)
+        await self.store.answer(question.wait.id, Payload(json.dumps(value)), by=by)
+
+    async def parked(self, run_id: str) -> RunRecord:
+        """The run, once it waits and nobody executes it."""
+
+        async def waits() -> bool:
+            life = (await self.record(run_id)).life
+            assert not life.ended, (await self.journal(run_id))[-1]
+            return life.status == WAITING
+
+        await self.until(waits, run_id)
+        return await self.record(run_id)
+
+    async def has(self, run_id: str, kind: str, count: int = 1) -> None:
+        """Return once the run's journal holds so many facts of that kind."""
+
+        async def holds() -> bool:
+            return len(await self.journal(run_id, kind)) >= count
+
+        await self.until(holds, run_id)
+
+    async def children(self, run_id: str) -> list[RunRecord]:
+        """The runs that this run made, in their order."""
+        return (await self.store.find(RunQuery(parent=run_id, limit=10_000)))[::-1]
+
+    def look(self) -> None:
+        """Let workers look at the queue at once: the clock was moved."""
+        self.store.notifier.give((QUEUE,))  # type: ignore[attr-defined]
+
     # ------------------------------------------------------------ workers
 
     def runnables(self, app: App[Any]) -> dict[str, FunctionRunnable]:
@@ -225,7 +285,12 @@ class Lives:
 
     def make_worker(self, app: App[Any] | None = None, *, store: Any = None, **options: Any) -> Worker:
         """A worker for an app (default: the one of these lives), not started yet."""
-        options = {"capacity": self._capacity, "lease_seconds": self._lease_seconds, **options}
+        options = {
+            "capacity": self._capacity,
+            "lease_seconds": self._lease_seconds,
+            "park_after": self._park_after,
+            **options,
+        }
         return Worker(
             self.store if store is None else store,
             self.runnables(app or self.app),

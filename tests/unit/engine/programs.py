@@ -74,7 +74,23 @@ class Break:
     times: int
 
 
-Op: TypeAlias = Do | Note | Many | Tasks | Branches | Attempted | Break
+@dataclass(frozen=True)
+class Await:
+    """A wait for what comes from outside: `sleep`, `signal`, `ask`, `late` (nothing comes in time), `call`, `spawn`."""
+
+    label: str
+    kind: str
+    keyed: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions with keys in tasks that the agent starts itself."""
+
+    labels: tuple[str, ...]
+
+
+Op: TypeAlias = Do | Note | Many | Tasks | Branches | Attempted | Break | Await | Asked
 Program: TypeAlias = tuple[Op, ...]
 
 RETRY = Retry(1000, first_delay=0)
@@ -147,6 +163,12 @@ class Interpreter:
                     calls = [self._ctx.step(self._effect, label, key=label) for label in labels]
                     tasks = [group.create_task(call) for call in calls]
                 return [task.result() for task in tasks]
+            case Await():
+                return await self._await(op)
+            case Asked(labels):
+                async with asyncio.TaskGroup() as group:
+                    asked = [group.create_task(self._ctx.ask(label, str, key=label)) for label in labels]
+                return [task.result() for task in asked]
             case Branches(programs):
                 return list(await self._ctx.gather(*[self.run(program) for program in programs]))
             case Attempted(body, clean_up):
@@ -179,6 +201,25 @@ class Interpreter:
                 return f"!{op.label}"
             raise
 
+    async def _await(self, op: Await) -> str:
+        ctx, label, key = self._ctx, op.label, op.label if op.keyed else None
+        match op.kind:
+            case "sleep":
+                await ctx.sleep(0.0005)
+            case "signal":
+                return await ctx.wait_for(label, str)
+            case "late":
+                return await ctx.wait_for(label + "-late", str, timeout=0.0001, default=f"<{label}>")
+            case "ask":
+                return await ctx.ask(label, str, key=key)
+            case "call":
+                return str(await ctx.call("child", label, key=key))
+            case "spawn":
+                child = await ctx.spawn("child", label, key=key)
+                await self._world.some_turns()
+                return str((await child.result()).output)
+        return f"<{label}>"
+
     async def _note(self, op: Note) -> None:
         ctx, label = self._ctx, op.label
         match op.kind:
@@ -203,9 +244,11 @@ def _result_of(op: Op) -> Any:
     match op:
         case Do(label, failures, tries, caught):
             return f"!{label}" if caught and failures >= tries else f"<{label}>"
+        case Await(label):
+            return f"<{label}>"
         case Note():
             return None
-        case Many(labels) | Tasks(labels):
+        case Many(labels) | Tasks(labels) | Asked(labels):
             return [f"<{label}>" for label in labels]
         case Branches(programs):
             return [result_of(program) for program in programs]
@@ -229,6 +272,10 @@ def app_of(segments: Sequence[Program], world: World) -> App[Any]:
             if len(done) < len(segments):
                 await ctx.checkpoint(done)
         return done
+
+    @app.agent(name="child")
+    async def child(ctx: Context, label: str) -> str:
+        return await ctx.step(world.act, label, 0)
 
     return app
 
@@ -291,6 +338,10 @@ def _labelled(op: Op, labels: Labels) -> Op:
             return Note(labels.next(), kind)
         case Many(names, limit, keyed):
             return Many(tuple(labels.next() for _ in names), limit, keyed)
+        case Await(_, kind, keyed):
+            return Await(labels.next(), kind, keyed)
+        case Asked(names):
+            return Asked(tuple(labels.next() for _ in names))
         case Tasks(names):
             return Tasks(tuple(labels.next() for _ in names))
         case Branches(programs):
@@ -322,6 +373,10 @@ _many = st.builds(
 )
 _breaks = st.builds(Break, st.just(""), st.sampled_from([1, 2]))
 _tasks = st.builds(Tasks, st.lists(st.just(""), max_size=3).map(tuple))
+_waits = st.builds(
+    Await, st.just(""), st.sampled_from(["sleep", "signal", "late", "ask", "call", "spawn"]), keyed=st.booleans()
+)
+_asked = st.builds(Asked, st.lists(st.just(""), max_size=3).map(tuple))
 _steady = _done | _caught | _notes | _many | _tasks
 _shaky = _steady | _failing | _breaks
 
@@ -348,3 +403,9 @@ steady_programs = _segments(_steady, with_attempts=False)
 
 shaky_programs = _segments(_shaky, with_attempts=True)
 """Programs whose attempts end in errors now and then, and are tried again."""
+
+waiting_programs = _segments(_waits | _asked | _steady, with_attempts=False)
+"""Steady programs that also wait: for time, for signals, for people, for other runs."""
+
+shaky_waiting_programs = _segments(_waits | _asked | _shaky, with_attempts=True)
+"""The same, with attempts that end in errors now and then."""

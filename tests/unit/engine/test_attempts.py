@@ -11,8 +11,8 @@ import pytest
 
 from stepwell.app import App
 from stepwell.domain import event
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import Fail, InvalidDefinition, StepFailed, StoreUnavailable
-from stepwell.domain.outcome import Commit
 from stepwell.domain.retry import Retry
 from stepwell.domain.run import Lease
 from stepwell.engine import worker as worker_module

@@ -508,7 +508,7 @@ class TestVerdicts:
 
 
 class TestDefinition:
-    @pytest.mark.parametrize("in_doubt", ["ask", "again", None, 1])
+    @pytest.mark.parametrize("in_doubt", ["Ask", "again", None, 1])
     async def test_only_what_exists_can_be_declared(self, in_doubt: Any) -> None:
         app = App("test")
 

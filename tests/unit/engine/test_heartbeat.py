@@ -13,7 +13,7 @@ from stepwell.stores.memory.store import MemoryStore
 from stepwell.testing.clock import ManualClock
 from tests.unit.engine.lives import PATIENCE
 
-LEASE = 0.03
+LEASE = 3 / 32  # its third is exact, in binary digits and in microseconds
 """Real seconds; the thread looks at its clock fifteen times in a lease."""
 
 

@@ -146,7 +146,7 @@ async def test_another_environment_is_audited_from_its_folder(environment: Path)
 
 
 async def test_a_policy_can_make_the_run_fail_and_the_artifacts_are_kept(environment: Path) -> None:
-    policy = Policy(allow=["MIT"], deny=["GPL-*"], environment=str(environment), fail_on=["deny"])
+    policy = Policy(allow=["MIT"], deny=["GPL-*"], environment=str(environment), fail_on=["deny"], days_to_answer=0)
     async with Runtime(app, store="memory://") as runtime:
         result = await runtime.run(licence_audit, policy)
         text = await result.artifacts[1].text()

@@ -400,7 +400,7 @@ class TestLife:
             run = await runtime.start(count, 1)
             await turns()
             assert (await run.refresh()).status == "queued"
-            assert await runtime.workers() == []
+            assert await runtime.workers.list() == []
             await runtime.drain()
 
     async def test_it_serves_as_many_runs_at_once_as_it_is_told(self) -> None:
@@ -439,7 +439,7 @@ class TestLife:
             await runtime.run(count, 1)
             report = await runtime.report()
             assert (report.url, report.runs) == (MEMORY, {"succeeded": 1})
-            [worker] = await runtime.workers()
+            [worker] = await runtime.workers.list()
             assert (worker.capacity, worker.running) == (16, 0)
 
 
@@ -469,6 +469,19 @@ class TestBlocking:
     async def test_inside_a_running_loop_it_blocks_in_a_thread_of_its_own(self) -> None:
         _, count = counting_app()
         assert run_sync(count, 4, store=MEMORY).output == 14
+
+    def test_children_are_executed_too(self) -> None:
+        app, count = counting_app()
+
+        @app.agent
+        async def middle(ctx: Context, upto: int) -> int:
+            return int(await ctx.call(count, upto)) + 1
+
+        @app.agent
+        async def top(ctx: Context, upto: int) -> int:
+            return int(await ctx.call(middle, upto)) + 1
+
+        assert run_sync(top, 4, store=MEMORY, timeout=10).output == 16
 
     async def test_what_goes_wrong_is_raised_here(self) -> None:
         _, count = counting_app()

@@ -55,3 +55,19 @@ async def test_a_sleeper_that_was_cancelled_disturbs_nobody() -> None:
         await cancelled
     clock.advance(1)
     await patient
+
+
+async def test_it_tells_when_the_next_sleeper_wakes_and_wakes_it_then() -> None:
+    clock = ManualClock()
+    assert clock.next_wake() is None
+    first, second = asyncio.create_task(clock.sleep(0.1)), asyncio.create_task(clock.sleep(0.3))
+    await settled()
+    clock.advance(0.05)
+    assert clock.next_wake() == 50_000
+    first.cancel()
+    await settled()
+    wake = clock.next_wake()
+    assert wake == 250_000
+    clock.advance_by(wake)
+    await second
+    assert clock.next_wake() is None

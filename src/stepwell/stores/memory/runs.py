@@ -7,25 +7,44 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
+from functools import partial
 from heapq import heappop, heappush
+from typing import Final, NamedTuple
 
 from stepwell.domain import transitions
 from stepwell.domain.event import Entry
+from stepwell.domain.lane import AWAY, BLOCKED, FREE
 from stepwell.domain.run import RUNNING, Lifecycle, RunRecord, place_in_queue
 from stepwell.domain.transitions import Change
-from stepwell.stores.memory.queue import AgentQueue, Place, claimable
+from stepwell.stores.memory.queue import Line, Place, claimable
+
+SUSPECT_AFTER: Final = 2
+"""So many losses without progress in between make a run a suspect."""
+
+
+class Kind(NamedTuple):
+    """Runs of one kind stand in one line: those of one agent, suspects apart, and apart those whose tickets must be
+    taken before they can be claimed.
+    """
+
+    agent: str
+    suspect: bool
+    away: bool = False
 
 
 class Row:
-    """One run as stored. `number` counts submissions."""
+    """One run as stored. `number` counts submissions, `gate` is what its tickets say to a claim; `line` is where it
+    waits to be claimed, and since when.
+    """
 
-    __slots__ = ("input_digest", "journal", "number", "run")
+    __slots__ = ("gate", "journal", "line", "number", "run")
 
-    def __init__(self, number: int, run: RunRecord, input_digest: str) -> None:
+    def __init__(self, number: int, run: RunRecord) -> None:
         self.number = number
         self.run = run
         self.journal: list[Entry] = []
-        self.input_digest = input_digest
+        self.gate = FREE
+        self.line: tuple[Kind, int] | None = None
 
     @property
     def place(self) -> Place:
@@ -40,16 +59,20 @@ class Runs:
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.by_status: Counter[str] = Counter()
-        self._queues: defaultdict[str, AgentQueue] = defaultdict(lambda: AgentQueue(self._waits))
+        self._lines: dict[Kind, Line] = {}
+        self._newcomers: list[Row] = []
+        self._children: defaultdict[str, list[Row]] = defaultdict(list)
         self._deadlines: list[tuple[int, str]] = []
         self._spent: dict[str, None] = {}
         self._held_by: defaultdict[str, dict[str, None]] = defaultdict(dict)
 
-    def add(self, run: RunRecord, input_digest: str, change: Change, now: int) -> Row:
+    def add(self, run: RunRecord, change: Change, now: int) -> Row:
         """A new run, with the facts of its submission."""
-        row = self.rows[run.id] = Row(len(self.rows), run, input_digest)
+        row = self.rows[run.id] = Row(len(self.rows), run)
         if run.deadline is not None:
             heappush(self._deadlines, (run.deadline, run.id))
+        if run.parent is not None:
+            self._children[run.parent].append(row)
         self._store(row, change, now)
         self._index(row, None)
         return row
@@ -69,15 +92,35 @@ class Runs:
         found = ((row, limit_passed(row.run, now)) for row in map(self.rows.__getitem__, passed))
         return [(row, limit) for row, limit in found if limit is not None]
 
-    def first_due(self, agents: Iterable[str], now: int) -> Place | None:
-        """Which run of these agents goes first among those that are due."""
-        firsts = [place for agent in agents if (place := self._queues[agent].first_due(now))]
-        return min(firsts, default=None)
+    def children(self, run_id: str) -> list[Row]:
+        """The runs that this one made, in that order."""
+        return list(self._children.get(run_id, ()))
 
-    def next_due_at(self, agents: Iterable[str], now: int) -> int | None:
+    def first_due(self, kinds: Iterable[Kind], now: int) -> Place | None:
+        """Which run of these kinds goes first among those that are due."""
+        return min((place for line in self._standing(kinds) if (place := line.first_due(now))), default=None)
+
+    def next_due_at(self, kinds: Iterable[Kind], now: int) -> int | None:
         """When the first of those that are not due yet will be."""
-        moments = [at for agent in agents if (at := self._queues[agent].next_due_at(now)) is not None]
-        return min(moments, default=None)
+        moments = (line.next_due_at(now) for line in self._standing(kinds))
+        return min((at for at in moments if at is not None), default=None)
+
+    def away_and_due(self, now: int) -> list[Row]:
+        """The runs whose time has come and whose tickets must be taken."""
+        found: list[Row] = []
+        for line in self._standing([kind for kind in self._lines if kind.away]):
+            found += map(self.rows.__getitem__, line.all_due(now))
+        return found
+
+    def set_gate(self, row: Row, gate: int) -> None:
+        """Keep what the run's tickets say to a claim."""
+        row.gate = gate
+        self._line_up(row)
+
+    def newcomers(self) -> bool:
+        """Whether a run came to stand in a line since this was last asked, and stands there still."""
+        newcomers, self._newcomers = self._newcomers, []
+        return any(row.line is not None for row in newcomers)
 
     def held_by(self, worker_id: str) -> Collection[str]:
         """The ids of the runs that are running at this worker."""
@@ -107,9 +150,7 @@ class Runs:
         self.by_status[life.shown] += 1
         if life.status == RUNNING and life.worker is not None:
             self._held_by[life.worker][run.id] = None
-        waited = before is not None and claimable(before) and before.available_at == life.available_at
-        if claimable(life) and not waited:
-            self._queues[run.agent].add(row.place)
+        self._line_up(row)
         if life.status != RUNNING and life.leased >= run.timeout and not life.ended:
             self._spent[run.id] = None
         else:
@@ -121,9 +162,37 @@ class Runs:
         if not held:
             del self._held_by[worker_id]
 
-    def _waits(self, run_id: str, available_at: int) -> bool:
-        life = self.rows[run_id].run.life
-        return claimable(life) and life.available_at == available_at
+    def _line_up(self, row: Row) -> None:
+        """Have the run stand in the line of its kind, if it may be claimed at all."""
+        line = line_of(row)
+        if line == row.line:
+            return
+        row.line = line
+        if line is not None:
+            kind = line[0]
+            if kind not in self._lines:
+                self._lines[kind] = Line(partial(self._stands, kind))
+            self._lines[kind].add(row.place)
+            self._newcomers.append(row)
+
+    def _standing(self, kinds: Iterable[Kind]) -> list[Line]:
+        return [self._lines[kind] for kind in kinds if kind in self._lines]
+
+    def _stands(self, kind: Kind, run_id: str, available_at: int) -> bool:
+        return self.rows[run_id].line == (kind, available_at)
+
+
+def line_of(row: Row) -> tuple[Kind, int] | None:
+    """Where a run waits to be claimed, and since when or until when; one that waits for a ticket stands nowhere."""
+    life = row.run.life
+    if not claimable(life) or row.gate == BLOCKED:
+        return None
+    return Kind(row.run.agent, is_suspect(life), row.gate == AWAY), life.available_at
+
+
+def is_suspect(life: Lifecycle) -> bool:
+    """Whether the run took too many workers with it lately to be executed beside others."""
+    return life.losses >= SUSPECT_AFTER
 
 
 def limit_passed(run: RunRecord, now: int) -> str | None:

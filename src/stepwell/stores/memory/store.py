@@ -6,40 +6,46 @@ alone, which comes from a thread of its own. The rules of a run's life are in `d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from threading import Lock
 from typing import Final
 
-from stepwell.domain import transitions
+from stepwell.domain import answering, transitions
 from stepwell.domain.blob import blob_name
-from stepwell.domain.errors import Busy, Conflict, NotFound
+from stepwell.domain.commit import Commit
+from stepwell.domain.errors import Conflict, NotFound
 from stepwell.domain.event import Draft, Entry
-from stepwell.domain.outcome import Commit
-from stepwell.domain.run import QUEUED, Lease, Lifecycle, RunRecord
+from stepwell.domain.outcome import Payload
+from stepwell.domain.run import RUNNING, Lease, Lifecycle, RunRecord
+from stepwell.domain.session import MessageRecord, SessionRecord, SessionValue
+from stepwell.domain.submission import DEFAULT_TENANT, Submission
+from stepwell.domain.transitions import CancelAnswer
+from stepwell.domain.wait import QUESTION, Signal, WaitRecord
 from stepwell.ports.clock import Clock
 from stepwell.ports.notifier import QUEUE
 from stepwell.ports.store import (
-    DEFAULT_TENANT,
     Capabilities,
     ClaimRequest,
     Claims,
     Committed,
     Control,
     Heartbeat,
+    LaneInfo,
+    QuestionQuery,
     RunQuery,
     StoreReport,
-    Submission,
     Submitted,
     WorkerInfo,
 )
 from stepwell.ports.system_clock import SystemClock
 from stepwell.stores.hints import Hints
+from stepwell.stores.memory.admission import Door
 from stepwell.stores.memory.claims import Round
-from stepwell.stores.memory.queue import claimable
-from stepwell.stores.memory.runs import Row, Runs, limit_passed
-from stepwell.stores.memory.workers import Workers
+from stepwell.stores.memory.runs import Row, limit_passed
+from stepwell.stores.memory.writing import Tables, Writing
 
 URL: Final = "memory://"
 SCHEMA: Final = 1
@@ -56,9 +62,10 @@ class MemoryStore:
         self.notifier = Hints()
         self._clock = clock or SystemClock()
         self._lock = Lock()
-        self._runs = Runs()
-        self._workers = Workers()
-        self._keys: dict[tuple[str, str, str], Row] = {}
+        self._tables = Tables()
+        self._runs = self._tables.runs
+        self._workers = self._tables.workers
+        self._door = Door(self._tables)
         self._blobs: dict[str, bytes] = {}
 
     async def open(self) -> None:
@@ -72,45 +79,67 @@ class MemoryStore:
     # ------------------------------------------------------------ queue
 
     async def submit(self, submission: Submission) -> Submitted:
-        with self._lock:
-            first = self._named_by_key(submission)
-            if first is not None:
-                return Submitted(first.run, created=False, lease=None)
-            if self._runs.by_status[QUEUED] >= submission.queue_bound:
-                raise Busy(
-                    f"the queue holds {submission.queue_bound} runs, which is its bound",
-                    code="queue.full",
-                    hint="try again when workers have caught up, or raise the bound",
-                )
-            row = self._add(submission)
-            lease = self._start_here(row, submission.start_on)
-        self.notifier.give((row.run.id,) if lease else (row.run.id, QUEUE))
+        with self._writing() as writing:
+            landed = self._runs.rows.get(submission.id)
+            if landed is not None:
+                return Submitted(landed.run, created=True, lease=_started_with(submission, landed.run))
+            instead = self._door.instead(writing, submission)
+            if instead is not None:
+                return Submitted(instead.run, created=False, lease=None)
+            row = self._door.admit(writing, submission)
+            lease = self._start_here(writing, row, submission.start_on)
         return Submitted(row.run, created=True, lease=lease)
 
     async def claim(self, request: ClaimRequest) -> Claims:
-        with self._lock:
-            claims = self._round(request)
+        with self._writing() as writing:
+            claims = self._round(writing, request)
             claims.end_overdue()
-            claims.take_lost()
-            claims.take_due()
-            next_due_at = claims.next_due_at()
-        self.notifier.give(claims.touched)
-        return Claims(claims.taken, next_due_at)
+            claims.take_tickets()
+            claims.take()
+            return Claims(claims.given(), claims.next_due_at(), claims.left_suspects)
 
     async def commit(self, lease: Lease, write: Commit) -> Committed:
-        now = self._clock.now()
-        with self._lock:
+        with self._writing() as writing:
             row = self._row(lease.run_id)
-            change = transitions.commit(row.run.life, write, fence=lease.fence, now=now)
-            life = self._runs.apply(row, change, now).life
-        self.notifier.give((lease.run_id, QUEUE) if claimable(life) else (lease.run_id,))
-        return Committed(life.seq, _control(life))
+            writing.commit(row, lease, write)
+            return Committed(row.run.life.seq, _control(row.run.life))
+
+    async def signal(self, run_id: str, signal: Signal, *, tenant: str = DEFAULT_TENANT) -> bool:
+        with self._writing() as writing:
+            row = self._row(run_id, tenant)
+            if self._tables.signals.is_known(run_id, signal):
+                return False
+            writing.receive(row, signal)
+            return True
+
+    async def answer(self, question_id: str, value: Payload, *, by: str, tenant: str = DEFAULT_TENANT) -> WaitRecord:
+        with self._writing() as writing:
+            question = self._question(question_id, tenant)
+            row = self._row(question.run_id)
+            answering.refuse_answer(question, row.run.life, writing.now)
+            return writing.answer(row, question, value, by)
+
+    async def cancel(
+        self, run_id: str, *, by: str, reason: str | None = None, tenant: str = DEFAULT_TENANT
+    ) -> CancelAnswer:
+        with self._writing() as writing:
+            return writing.cancel(self._row(run_id, tenant), by=by, reason=reason)
+
+    async def pause(self, run_id: str, *, by: str, tenant: str = DEFAULT_TENANT) -> RunRecord:
+        with self._writing() as writing:
+            row = self._row(run_id, tenant)
+            writing.pause(row, by=by)
+            return row.run
+
+    async def discard(self, run_id: str, *, by: str, tenant: str = DEFAULT_TENANT) -> RunRecord:
+        with self._writing() as writing:
+            row = self._row(run_id, tenant)
+            return writing.apply(row, transitions.discard(row.run.life, by=by))
 
     async def resume(
         self, run_id: str, *, at_seq: int, by: str, drafts: tuple[Draft, ...] = (), verdict: str | None = None
     ) -> RunRecord:
-        now = self._clock.now()
-        with self._lock:
+        with self._writing() as writing:
             row = self._row(run_id)
             life = row.run.life
             if not life.ended and life.seq != at_seq:
@@ -119,9 +148,9 @@ class MemoryStore:
                     code="run.changed",
                     hint="look at the run again and decide on what it shows now",
                 )
-            self._runs.apply(row, transitions.resume(life, by=by, drafts=drafts, verdict=verdict, now=now), now)
-        self.notifier.give((run_id, QUEUE))
-        return row.run
+            change = transitions.resume(life, by=by, drafts=drafts, verdict=verdict, now=writing.now)
+            writing.resume(row, change, by=by)
+            return row.run
 
     # ------------------------------------------------------------ workers
 
@@ -141,8 +170,15 @@ class MemoryStore:
     def heartbeat(self, worker_id: str, *, lease_seconds: float) -> Heartbeat:
         with self._lock:
             self._workers.extend(worker_id, now=self._clock.now(), leased_until=self._clock.elapsed() + lease_seconds)
-            lives = {run_id: self._runs.rows[run_id].run.life for run_id in self._runs.held_by(worker_id)}
-        return Heartbeat({run_id: (life.fence, _control(life)) for run_id, life in lives.items()})
+            return Heartbeat(self._held_by(worker_id))
+
+    async def controls(self, worker_id: str) -> Mapping[str, tuple[int, Control]]:
+        return {run_id: held for run_id, held in self._held_by(worker_id).items() if held[1] != Control()}
+
+    def _held_by(self, worker_id: str) -> dict[str, tuple[int, Control]]:
+        runs = self._runs
+        lives = {run_id: runs.rows[run_id].run.life for run_id in runs.held_by(worker_id)}
+        return {run_id: (life.fence, _control(life)) for run_id, life in lives.items()}
 
     async def workers(self) -> list[WorkerInfo]:
         return [replace(info, running=len(self._runs.held_by(info.id))) for info in self._workers.alive()]
@@ -150,10 +186,7 @@ class MemoryStore:
     # ------------------------------------------------------------ reading
 
     async def get(self, run_id: str, *, tenant: str = DEFAULT_TENANT) -> RunRecord:
-        run = self._row(run_id).run
-        if run.tenant != tenant:
-            raise _unknown(run_id)
-        return run
+        return self._row(run_id, tenant).run
 
     async def find(self, query: RunQuery) -> list[RunRecord]:
         found: list[RunRecord] = []
@@ -175,6 +208,42 @@ class MemoryStore:
     async def last_entry(self, run_id: str, kinds: Sequence[str]) -> Entry | None:
         row = self._runs.rows.get(run_id)
         return next((entry for entry in reversed(row.journal) if entry.kind in kinds), None) if row else None
+
+    async def question(self, question_id: str, *, tenant: str = DEFAULT_TENANT) -> WaitRecord:
+        return self._question(question_id, tenant)
+
+    async def questions(self, query: QuestionQuery) -> list[WaitRecord]:
+        return self._tables.waits.questions(query)
+
+    async def lanes(self, *, awaited_by: str | None = None, tenant: str = DEFAULT_TENANT) -> list[LaneInfo]:
+        return self._tables.lanes.infos(tenant, awaited_by)
+
+    async def session_value(self, session: str, key: str, *, tenant: str = DEFAULT_TENANT) -> SessionValue | None:
+        return self._tables.sessions.value(tenant, session, key)
+
+    async def messages(
+        self, session: str, *, last: int | None = None, upto: int | None = None, tenant: str = DEFAULT_TENANT
+    ) -> list[MessageRecord]:
+        return self._tables.sessions.messages(tenant, session, last=last, upto=upto)
+
+    async def session(self, session: str, *, tenant: str = DEFAULT_TENANT) -> SessionRecord:
+        return self._tables.sessions.record(tenant, session)
+
+    async def sessions(self, *, limit: int = 50, tenant: str = DEFAULT_TENANT) -> list[SessionRecord]:
+        return self._tables.sessions.listed(tenant, limit)
+
+    async def delete_session(self, session: str, *, tenant: str = DEFAULT_TENANT) -> None:
+        with self._lock:
+            live = [
+                run_id for run_id in self._tables.sessions.runs(tenant, session) if not self._row(run_id).run.life.ended
+            ]
+            if live:
+                raise Conflict(
+                    f"the session {session} cannot be deleted while {live[0]} has not ended",
+                    code="session.busy",
+                    hint="wait for its runs, or cancel them",
+                )
+            self._tables.sessions.forget(tenant, session)
 
     async def report(self) -> StoreReport:
         rows = self._runs.rows.values()
@@ -203,77 +272,52 @@ class MemoryStore:
 
     # ------------------------------------------------------------ inside one write
 
-    def _row(self, run_id: str) -> Row:
-        try:
-            return self._runs.rows[run_id]
-        except KeyError:
-            raise _unknown(run_id) from None
+    @contextmanager
+    def _writing(self) -> Iterator[Writing]:
+        """One atomic write; whoever it concerns is woken afterwards."""
+        with self._lock:
+            writing = self._begin()
+            yield writing
+            writing.settle()
+        self.notifier.give(set(writing.topics()))
 
-    def _named_by_key(self, submission: Submission) -> Row | None:
-        if submission.idempotency_key is None:
-            return None
-        first = self._keys.get((submission.tenant, submission.agent, submission.idempotency_key))
-        if first is not None and first.input_digest != submission.input_digest:
-            raise Conflict(
-                f"the idempotency key {submission.idempotency_key!r} was used with another input, for {first.run.id}",
-                code="idempotency.conflict",
-                hint="use a new key for a new input",
-            )
-        return first
+    def _begin(self) -> Writing:
+        return Writing(self._tables, self._clock.now())
 
-    def _add(self, submission: Submission) -> Row:
-        now = self._clock.now()
-        change = transitions.submit(
-            agent=submission.agent,
-            version=submission.version,
-            trigger=submission.trigger,
-            input_field=submission.input.field("input"),
-            priority=submission.priority,
-            available_at=submission.available_at,
-            now=now,
-        )
-        row = self._runs.add(_record(submission, change.life), submission.input_digest, change, now)
-        if submission.idempotency_key is not None:
-            self._keys[submission.tenant, submission.agent, submission.idempotency_key] = row
+    def _row(self, run_id: str, tenant: str | None = None) -> Row:
+        row = self._runs.rows.get(run_id)
+        if row is None or tenant not in (None, row.run.tenant):
+            raise NotFound(f"there is no run {run_id}", code="run.unknown", hint="see: stepwell runs list")
         return row
 
-    def _start_here(self, row: Row, worker_id: str | None) -> Lease | None:
+    def _question(self, question_id: str, tenant: str) -> WaitRecord:
+        record = self._tables.waits.get(question_id)
+        if record is None or record.wait.type != QUESTION or record.tenant != tenant:
+            raise NotFound(f"there is no question {question_id}", code="question.unknown", hint="see: stepwell inbox")
+        return record
+
+    def _start_here(self, writing: Writing, row: Row, worker_id: str | None) -> Lease | None:
         """The fast path: a submitted run starts at once where a slot is free, if it is the one that goes first."""
-        if worker_id is None or limit_passed(row.run, self._clock.now()) is not None:
+        if worker_id is None or limit_passed(row.run, writing.now) is not None:
             return None
-        claims = self._round(ClaimRequest(worker_id, 1, (row.run.agent,)))
+        claims = self._round(writing, ClaimRequest(worker_id, 1, (row.run.agent,)))
         first = claims.first_due()
         if first is None or first.run_id != row.run.id or claims.lost():
             return None
-        claims.take_due()
-        return claims.taken[0].lease
+        claims.take()
+        return claims.given()[0].lease
 
-    def _round(self, request: ClaimRequest) -> Round:
-        return Round(self._runs, self._workers, request, now=self._clock.now(), elapsed=self._clock.elapsed())
+    def _round(self, writing: Writing, request: ClaimRequest) -> Round:
+        return Round(self._tables, writing, request, elapsed=self._clock.elapsed())
 
 
-def _record(submission: Submission, life: Lifecycle) -> RunRecord:
-    return RunRecord(
-        id=submission.id,
-        tenant=submission.tenant,
-        agent=submission.agent,
-        version=submission.version,
-        session=submission.session,
-        trigger=submission.trigger,
-        priority=submission.priority,
-        created_at=submission.created_at,
-        timeout=submission.timeout,
-        deadline=submission.deadline,
-        idempotency_key=submission.idempotency_key,
-        metadata=submission.metadata,
-        parent=None,
-        root=None,
-        depth=0,
-        causal_depth=submission.causal_depth,
-        retry_of=None,
-        forked_from=None,
-        life=life,
-    )
+def _started_with(submission: Submission, run: RunRecord) -> Lease | None:
+    """The lease of a run that was started when it was submitted, and in which nothing has happened since."""
+    life = run.life
+    fresh = life.status == RUNNING and life.fence == 1 and not life.commit_no
+    if submission.start_on is None or not fresh or life.worker != submission.start_on:
+        return None
+    return Lease(run.id, life.fence, submission.start_on)
 
 
 def _matches(run: RunRecord, query: RunQuery) -> bool:
@@ -285,6 +329,7 @@ def _matches(run: RunRecord, query: RunQuery) -> bool:
         and (query.session is None or run.session == query.session)
         and (query.ended is None or life.ended == query.ended)
         and (query.dead is None or bool(life.dead) == query.dead)
+        and (query.parent is None or run.parent == query.parent)
         and (query.ending is None or run.id.endswith(query.ending))
         and (query.before is None or run.id < query.before)
     )
@@ -292,7 +337,3 @@ def _matches(run: RunRecord, query: RunQuery) -> bool:
 
 def _control(life: Lifecycle) -> Control:
     return Control(cancelling=bool(life.cancelling), pausing=bool(life.pausing))
-
-
-def _unknown(run_id: str) -> NotFound:
-    return NotFound(f"there is no run {run_id}", code="run.unknown", hint="see: stepwell runs list")

@@ -38,7 +38,7 @@ def translate(error: apsw.Error, path: str) -> StoreError | None:
             return StoreUnusable(
                 f"the disk under {path} reported an error ({error}); nothing more is written to it",
                 code="store.io_error",
-                hint="check the disk, then start again: whatever was acknowledged before is kept",
+                hint="let the process end by itself, check the disk, start again: what was acknowledged before is kept",
             )
     return None
 

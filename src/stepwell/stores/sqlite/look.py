@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import apsw
 
+from stepwell.domain.outcome import NEVER
 from stepwell.stores.sqlite.statements import fetch, sql
 
 # `level` steps through the priorities that an agent's queue holds, `holder` through the workers that hold runs; each
@@ -37,6 +38,15 @@ _LOOK: Final = sql(
         FROM holder WHERE holder.id IS NOT NULL
     )
     SELECT
+        EXISTS (SELECT 1 FROM run INDEXED BY run_away WHERE {away} AND available_at <= ?2),
+        (SELECT min(first) FROM (
+            SELECT (
+                SELECT min(available_at) FROM run INDEXED BY run_gated
+                WHERE agent = value AND blocked = 2 AND available_at > ?2 AND {gated}
+            ) AS first FROM json_each(?1)
+        )),
+        EXISTS (SELECT 1 FROM run INDEXED BY run_suspect
+                WHERE agent IN (SELECT value FROM json_each(?1)) AND {suspect} AND available_at <= ?2),
         (SELECT json_group_array(json_array(
             level.agent,
             level.priority,
@@ -80,21 +90,32 @@ class Holder(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What was seen."""
+    """What was seen. `entering` says that runs are due which must take their seats in lanes first, `away_until` is when
+    the next of them will be; `suspects` says that one of those is due.
+    """
 
+    entering: bool
+    away_until: int | None
+    suspects: bool
     levels: list[Level]
     holders: list[Holder]
     overdue: bool
 
     def next_due_at(self, agents: Collection[str]) -> int | None:
         """When the next run of these agents becomes due by itself."""
-        return min((level.next_at for level in self.levels if level.next_at and level.agent in agents), default=None)
+        moments = (level.next_at for level in self.levels if level.next_at and level.agent in agents)
+        return min((at for at in (*moments, self.away_until or NEVER) if at < NEVER), default=None)
 
 
 def look(connection: apsw.Connection, agents: Collection[str], now: int) -> Look:
     """What the queues of these agents hold now."""
-    levels, holders, overdue = connection.execute(_LOOK, (json.dumps(list(agents)), now)).get
+    entering, away_until, suspects, levels, holders, overdue = connection.execute(
+        _LOOK, (json.dumps(list(agents)), now)
+    ).get
     return Look(
+        bool(entering),
+        away_until,
+        bool(suspects),
         [Level(*level) for level in json.loads(levels)],
         [Holder(*holder) for holder in json.loads(holders)],
         bool(overdue),

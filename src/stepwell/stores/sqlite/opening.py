@@ -17,10 +17,19 @@ def open_for_writing(path: str, *, now: int, patience: Patience, vfs: str | None
     check_version()
     try:
         if not files.exists(path):
-            files.create(path, lambda aside: _accept(aside, now, patience, vfs).close())
+            files.create(path, lambda aside: _make(aside, now, patience, vfs))
         return _accept(path, now, patience, vfs)
     except apsw.Error as error:
         raise errors.translate(error, path) or error from error
+
+
+def _make(path: str, now: int, patience: Patience, vfs: str | None) -> None:
+    """Fill a new file with a store. All of it is in the file then, and nothing in the log beside it."""
+    connection = _accept(path, now, patience, vfs)
+    try:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)  # closing says nothing when it cannot do that
+    finally:
+        connection.close()
 
 
 def _accept(path: str, now: int, patience: Patience, vfs: str | None) -> apsw.Connection:

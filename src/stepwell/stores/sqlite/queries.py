@@ -13,18 +13,20 @@ import apsw
 from stepwell.domain.errors import NotFound
 from stepwell.domain.event import Entry
 from stepwell.domain.run import RunRecord
-from stepwell.ports.store import RunQuery, StoreReport, WorkerInfo
+from stepwell.domain.wait import WaitRecord
+from stepwell.ports.store import Control, LaneInfo, QuestionQuery, RunQuery, StoreReport, WorkerInfo
 from stepwell.stores.sqlite import files, worker_lock
+from stepwell.stores.sqlite.requests import unknown_question
 from stepwell.stores.sqlite.rows import whole_row
 from stepwell.stores.sqlite.statements import fetch, sql
+from stepwell.stores.sqlite.waits import record_of, waits_sql
 
 _ALARMING_LOG: Final = 64 * 1024 * 1024
 _UNSERVED_AFTER: Final = 10_000_000
 
-_GET: Final = sql("SELECT json_array(n, {facts}, {life}) FROM run WHERE id = ? AND tenant = ?")
+_GET: Final = sql("SELECT json_array({run}) FROM run WHERE id = ? AND tenant = ?")
 _FIND: Final = sql(
-    "SELECT json_group_array(json_array(n, {facts}, {life}))"
-    " FROM (SELECT * FROM run WHERE {conditions} ORDER BY id DESC LIMIT ?)"
+    "SELECT json_group_array(json_array({run})) FROM (SELECT * FROM run WHERE {conditions} ORDER BY id DESC LIMIT ?)"
 )
 _JOURNAL: Final = sql(
     "SELECT json_group_array(json_array({entry})) FROM (SELECT {entry} FROM journal"
@@ -49,6 +51,30 @@ _UNSERVED: Final = sql(
     "SELECT json_group_object(agent, runs) FROM (SELECT agent, count(*) AS runs FROM run INDEXED BY run_claimable"
     " WHERE {claimable} AND available_at <= ? AND agent NOT IN"
     " (SELECT agent FROM run INDEXED BY run_running WHERE status = 'running') GROUP BY agent)"
+)
+
+
+_CONTROLS: Final = (
+    "SELECT json_group_object(id, json_array(fence, cancelling, pausing)) FROM run INDEXED BY run_control"
+    " WHERE status = 'running' AND cancelling + pausing > 0 AND worker = ?"
+)
+_LANES: Final = (
+    "SELECT json_group_array(json_array(tenant, kind, name, capacity, taken, waiting)) FROM ("
+    " SELECT *, (SELECT count(*) FROM ticket INDEXED BY ticket_line WHERE lane = lane.n AND state = 1) AS waiting"
+    " FROM lane WHERE tenant = ? AND (taken > 0 OR EXISTS"
+    " (SELECT 1 FROM ticket INDEXED BY ticket_line WHERE lane = lane.n AND state = 1)) ORDER BY kind, name)"
+)
+_LANE_AWAITED: Final = _LANES.replace(
+    " ORDER BY kind, name",
+    " AND n = (SELECT lane FROM ticket WHERE run = (SELECT n FROM run WHERE id = ?) AND state = 1)",
+)
+_QUESTION: Final = waits_sql(
+    "SELECT {wait} FROM wait JOIN run ON run.n = wait.run"
+    " WHERE wait.id = ? AND wait.tenant = ? AND wait.type = 'question'"
+)
+_QUESTIONS: Final = waits_sql(
+    "SELECT json_group_array(json(record)) FROM (SELECT {wait} AS record FROM wait CROSS JOIN run ON run.n = wait.run"
+    " WHERE wait.type = 'question' AND wait.outcome IS NULL AND {conditions} ORDER BY wait.n LIMIT ?)"
 )
 
 
@@ -80,6 +106,8 @@ def _conditions(query: RunQuery) -> Iterator[tuple[str, Sequence[Any]]]:
         yield "(ended_at IS NOT NULL) = ?", (int(query.ended),)
     if query.dead is not None:
         yield "dead = ?", (int(query.dead),)
+    if query.parent is not None:
+        yield "parent = ?", (query.parent,)
     if query.ending:
         yield "substr(id, ?) = ?", (-len(query.ending), query.ending)
     if query.before is not None:
@@ -99,6 +127,52 @@ def last_entry(connection: apsw.Connection, run_id: str, kinds: Sequence[str]) -
     """The newest fact of one of these kinds."""
     entry = fetch(connection, _LAST, (run_id, json.dumps(list(kinds))))
     return None if entry is None else Entry._make(entry)
+
+
+def controls(connection: apsw.Connection, worker_id: str) -> dict[str, tuple[int, Control]]:
+    """The runs of the worker that somebody asked to cancel or to pause, with their fences."""
+    found = fetch(connection, _CONTROLS, (worker_id,))
+    return {
+        run_id: (fence, Control(bool(cancelling), bool(pausing)))
+        for run_id, (fence, cancelling, pausing) in found.items()
+    }
+
+
+def lanes(connection: apsw.Connection, tenant: str, awaited_by: str | None) -> list[LaneInfo]:
+    """The lanes in which a ticket is taken or awaited, by kind and name; where a run is given, the one in which it
+    stands in line.
+    """
+    if awaited_by is None:
+        found = fetch(connection, _LANES, (tenant,))
+    else:
+        found = fetch(connection, _LANE_AWAITED, (tenant, awaited_by))
+    return [LaneInfo._make(columns) for columns in found]
+
+
+def question(connection: apsw.Connection, question_id: str, tenant: str) -> WaitRecord:
+    """A question, open or closed, or `NotFound`."""
+    columns = fetch(connection, _QUESTION, (question_id, tenant))
+    if columns is None:
+        raise unknown_question(question_id)
+    return record_of(columns)
+
+
+def questions(connection: apsw.Connection, query: QuestionQuery) -> list[WaitRecord]:
+    """The open questions that match, oldest first."""
+    conditions = list(_question_conditions(query))
+    text = _QUESTIONS.replace("{conditions}", " AND ".join(condition for condition, _ in conditions))
+    arguments = [argument for _, given in conditions for argument in given]
+    return [record_of(columns) for columns in fetch(connection, text, (*arguments, query.limit))]
+
+
+def _question_conditions(query: QuestionQuery) -> Iterator[tuple[str, Sequence[Any]]]:
+    yield "wait.tenant = ?", (query.tenant,)
+    if query.assignee is not None:
+        yield "wait.assignee = ?", (query.assignee,)
+    if query.run_id is not None:
+        yield "wait.run = (SELECT n FROM run WHERE id = ?)", (query.run_id,)
+    if query.ending:
+        yield "substr(wait.id, ?) = ?", (-len(query.ending), query.ending)
 
 
 def workers(connection: apsw.Connection, folder: str, boot_id: str) -> list[WorkerInfo]:

@@ -85,9 +85,11 @@ class Readers:
                 error = self._translate(reported)
             self._post(question.settle, answer, error)
             del question, answer, error  # neither lives on while the thread waits
-        if connection is not None:
-            connection.close()
-        self._post(ended.set_result, None)
+        try:
+            if connection is not None:
+                connection.close()
+        finally:  # whoever closes the store must not wait for ever
+            self._post(ended.set_result, None)
 
     def _translate(self, error: Exception) -> Exception:
         condition = errors.translate(error, self._path) if isinstance(error, apsw.Error) else None

@@ -7,37 +7,44 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakSet
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.event import Draft, Entry
-from stepwell.domain.outcome import Commit
+from stepwell.domain.outcome import Payload
 from stepwell.domain.run import Lease, RunRecord
+from stepwell.domain.session import MessageRecord, SessionRecord, SessionValue
+from stepwell.domain.submission import DEFAULT_TENANT, Submission
+from stepwell.domain.transitions import CancelAnswer
+from stepwell.domain.wait import Signal, WaitRecord
 from stepwell.ports import system_clock
 from stepwell.ports.clock import Clock
 from stepwell.ports.store import (
-    DEFAULT_TENANT,
     Capabilities,
     ClaimRequest,
     Claims,
     Committed,
+    Control,
     Heartbeat,
+    LaneInfo,
+    QuestionQuery,
     RunQuery,
     StoreReport,
-    Submission,
     Submitted,
     WorkerInfo,
 )
 from stepwell.stores.hints import Hints
-from stepwell.stores.sqlite import blobs, errors, opening, queries, workers
+from stepwell.stores.sqlite import blobs, errors, opening, queries, requests, sessions, workers
 from stepwell.stores.sqlite.claims import Take
+from stepwell.stores.sqlite.commits import Conclude, Extend
 from stepwell.stores.sqlite.connection import Patience, connect_reader
 from stepwell.stores.sqlite.deaths import Deaths
 from stepwell.stores.sqlite.heartbeat import Heartbeats
-from stepwell.stores.sqlite.operations import Append, Resume, Settle, Submit
+from stepwell.stores.sqlite.operations import Append, Operation, Settle, Submit
 from stepwell.stores.sqlite.reader import Readers
 from stepwell.stores.sqlite.transactions import Stats, Transactions
 from stepwell.stores.sqlite.worker_lock import WorkerLock
@@ -126,14 +133,40 @@ class SqliteStore:
         return answer
 
     async def commit(self, lease: Lease, write: Commit) -> Committed:
-        operation = Append(lease, write) if write.outcome is None else Settle(lease, write)
+        operation: Operation
+        if write.plain:
+            operation = Append(lease, write) if write.outcome is None else Settle(lease, write)
+        else:
+            operation = Extend(lease, write) if write.outcome is None else Conclude(lease, write)
         answer: Committed = await self._use().writer.ask(operation)
+        return answer
+
+    async def signal(self, run_id: str, signal: Signal, *, tenant: str = DEFAULT_TENANT) -> bool:
+        answer: bool = await self._use().writer.ask(requests.Send(run_id, signal, tenant))
+        return answer
+
+    async def answer(self, question_id: str, value: Payload, *, by: str, tenant: str = DEFAULT_TENANT) -> WaitRecord:
+        answer: WaitRecord = await self._use().writer.ask(requests.Answer(question_id, value, by, tenant))
+        return answer
+
+    async def cancel(
+        self, run_id: str, *, by: str, reason: str | None = None, tenant: str = DEFAULT_TENANT
+    ) -> CancelAnswer:
+        answer: CancelAnswer = await self._use().writer.ask(requests.Cancel(run_id, by, reason, tenant))
+        return answer
+
+    async def pause(self, run_id: str, *, by: str, tenant: str = DEFAULT_TENANT) -> RunRecord:
+        answer: RunRecord = await self._use().writer.ask(requests.Pause(run_id, by, tenant))
+        return answer
+
+    async def discard(self, run_id: str, *, by: str, tenant: str = DEFAULT_TENANT) -> RunRecord:
+        answer: RunRecord = await self._use().writer.ask(requests.Discard(run_id, by, tenant))
         return answer
 
     async def resume(
         self, run_id: str, *, at_seq: int, by: str, drafts: tuple[Draft, ...] = (), verdict: str | None = None
     ) -> RunRecord:
-        answer: RunRecord = await self._use().writer.ask(Resume(run_id, at_seq, by, drafts, verdict))
+        answer: RunRecord = await self._use().writer.ask(requests.Resume(run_id, at_seq, by, drafts, verdict))
         return answer
 
     # ------------------------------------------------------------ workers
@@ -166,7 +199,13 @@ class SqliteStore:
             lock.release(remove=False)
 
     def heartbeat(self, worker_id: str, *, lease_seconds: float) -> Heartbeat:
-        return self._use().heartbeats.beat(worker_id, _micros(lease_seconds))
+        opened = self._use()
+        if opened.writer.failed is not None:  # what can no longer be finished here must not be kept from others
+            raise opened.writer.failed
+        return opened.heartbeats.beat(worker_id, _micros(lease_seconds))
+
+    async def controls(self, worker_id: str) -> Mapping[str, tuple[int, Control]]:
+        return await self._ask(partial(queries.controls, worker_id=worker_id))
 
     async def workers(self) -> list[WorkerInfo]:
         return await self._ask(partial(queries.workers, folder=self._folder, boot_id=self._boot_id))
@@ -186,6 +225,32 @@ class SqliteStore:
 
     async def last_entry(self, run_id: str, kinds: Sequence[str]) -> Entry | None:
         return await self._ask(partial(queries.last_entry, run_id=run_id, kinds=kinds))
+
+    async def question(self, question_id: str, *, tenant: str = DEFAULT_TENANT) -> WaitRecord:
+        return await self._ask(partial(queries.question, question_id=question_id, tenant=tenant))
+
+    async def questions(self, query: QuestionQuery) -> list[WaitRecord]:
+        return await self._ask(partial(queries.questions, query=query))
+
+    async def lanes(self, *, awaited_by: str | None = None, tenant: str = DEFAULT_TENANT) -> list[LaneInfo]:
+        return await self._ask(partial(queries.lanes, tenant=tenant, awaited_by=awaited_by))
+
+    async def session_value(self, session: str, key: str, *, tenant: str = DEFAULT_TENANT) -> SessionValue | None:
+        return await self._ask(partial(sessions.value, tenant=tenant, session=session, key=key))
+
+    async def messages(
+        self, session: str, *, last: int | None = None, upto: int | None = None, tenant: str = DEFAULT_TENANT
+    ) -> list[MessageRecord]:
+        return await self._ask(partial(sessions.messages, tenant=tenant, session=session, last=last, upto=upto))
+
+    async def session(self, session: str, *, tenant: str = DEFAULT_TENANT) -> SessionRecord:
+        return await self._ask(partial(sessions.record, tenant=tenant, session=session))
+
+    async def sessions(self, *, limit: int = 50, tenant: str = DEFAULT_TENANT) -> list[SessionRecord]:
+        return await self._ask(partial(sessions.listed, tenant=tenant, limit=limit))
+
+    async def delete_session(self, session: str, *, tenant: str = DEFAULT_TENANT) -> None:
+        await self._use().writer.ask(requests.Forget(session, tenant))
 
     async def report(self) -> StoreReport:
         return await self._ask(partial(queries.report, path=self.path, now=self._clock.now()))

@@ -17,17 +17,21 @@ from stepwell.domain.errors import StepwellError, StoreError
 from stepwell.ports import crash_point
 from stepwell.ports.clock import Clock
 from stepwell.ports.crash_point import CrashPoint
-from stepwell.ports.notifier import QUEUE
-from stepwell.stores.sqlite import errors, files
-from stepwell.stores.sqlite.batch import Batch, Memory
+from stepwell.ports.notifier import CONTROL, QUEUE
+from stepwell.stores.sqlite import errors, files, ties
+from stepwell.stores.sqlite.batch import Batch
 from stepwell.stores.sqlite.claims import Take
 from stepwell.stores.sqlite.deaths import Deaths
+from stepwell.stores.sqlite.memory import Memory
 from stepwell.stores.sqlite.operations import Operation
 
 _STILL_THERE_EVERY: Final = 1.0
 _UNKNOWN: Final = -1
 
-_KINDS: Final = ("submit", "claim", "commit", "outcome", "resume", "worker", "blob")
+_KINDS: Final = (
+    *("submit", "claim", "commit", "outcome", "worker", "blob", "session"),
+    *("signal", "answer", "cancel", "pause", "resume", "discard"),
+)
 _before_commit: Final = {kind: CrashPoint(f"{kind}.before_commit") for kind in _KINDS}
 _after_commit: Final = {kind: CrashPoint(f"{kind}.after_commit") for kind in _KINDS}
 
@@ -50,7 +54,9 @@ class Stats:
 
 @dataclass(slots=True)
 class Changes:
-    """Whom to wake: runs that changed, `QUEUE` if something became claimable; everybody if another process wrote."""
+    """Whom to wake: runs that changed, `QUEUE` if something became claimable, `CONTROL` if something was asked of a
+    running run; everybody if another process wrote.
+    """
 
     topics: set[str]
     foreign: bool = False
@@ -71,6 +77,11 @@ class Transactions:
         self._identity = files.identity(path)
         self._looked_for_file = time.monotonic()
         self._version = connection.data_version()
+
+    @property
+    def failed(self) -> StoreError | None:
+        """Why nothing more is written to the file, if that is so."""
+        return self._failed
 
     def close(self) -> None:
         """Close the connection."""
@@ -166,6 +177,8 @@ class Transactions:
         changes.topics.update(batch.changed)
         if batch.claimable:
             changes.topics.add(QUEUE)
+        if batch.control:
+            changes.topics.add(CONTROL)
 
     def _finish(self, operations: Sequence[Operation], batch: Batch) -> None:
         try:
@@ -227,7 +240,7 @@ class Transactions:
         if version == self._version:
             return False
         self._version = version
-        self._memory.forget()
+        self._memory.forget_rows()
         return True
 
     def _check_file(self) -> None:
@@ -246,19 +259,25 @@ def _pass(points: Mapping[str, CrashPoint], operations: Iterable[Operation]) -> 
 
 
 def _apply(operations: Sequence[Operation], batch: Batch) -> None:
-    """In the order of the calls, claims last: so they see all that the others made claimable."""
+    """In the order of the calls, what follows from them for other runs, and claims last: so they see all that the rest
+    made claimable.
+    """
     claims = []
     for operation in operations:
         if operation.kind == Take.kind:
             claims.append(operation)
         else:
             _decide(operation, batch)
+    ties.settle(batch)
     for claim in claims:
         _decide(claim, batch)
+    ties.settle(batch)
 
 
 def _decide(operation: Operation, batch: Batch) -> None:
     operation.error = None  # what refused it before a transaction that failed holds no longer
+    if batch.careful and operation.has_landed(batch):
+        return
     try:
         operation.apply(batch)
     except StepwellError as error:  # refused: its own affair

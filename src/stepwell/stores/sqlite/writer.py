@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from stepwell.domain.outcome import Commit, HandedBack
+from stepwell.domain.commit import Commit
+from stepwell.domain.errors import StoreError
+from stepwell.domain.outcome import HandedBack
 from stepwell.ports.crash_point import CrashPoint
 from stepwell.stores.hints import Hints
 from stepwell.stores.sqlite.operations import Operation, Settle
@@ -72,6 +74,11 @@ class Writer:
     def stats(self) -> Stats:
         """What was done so far."""
         return self._transactions.stats if self._transactions is not None else Stats()
+
+    @property
+    def failed(self) -> StoreError | None:
+        """Why nothing more is written to the file, if that is so."""
+        return self._transactions.failed if self._transactions is not None else None
 
     def ask(self, operation: Operation) -> asyncio.Future[Any]:
         """Have an operation carried out. All calls of one turn of the loop travel together."""
@@ -132,8 +139,10 @@ class Writer:
         try:
             self._serve(transactions)
         finally:
-            transactions.close()
-            self._post(_settle, self._ended, None)
+            try:
+                transactions.close()
+            finally:  # whoever closes the store must not wait for ever
+                self._post(_settle, self._ended, None)
 
     def _serve(self, transactions: Transactions) -> None:
         while not self._stopping:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from stepwell.domain.outcome import Commit, ErrorInfo, HandedBack, Held, Parked, Payload, Retrying, Succeeded
+from stepwell.domain.commit import Commit
+from stepwell.domain.outcome import ErrorInfo, HandedBack, Held, Parked, Payload, Retrying, Succeeded
 from stepwell.domain.values import loads
 from stepwell.ports.store import ClaimRequest, Store
 from stepwell.testing.conformance.harness import AGENT, SECOND, Harness, events, stored, take

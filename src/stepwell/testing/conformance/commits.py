@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import LeaseLost
 from stepwell.domain.event import Draft
 from stepwell.domain.outcome import (
     Cancelled,
-    Commit,
     ErrorInfo,
     Exhausted,
     Failed,

@@ -10,21 +10,24 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.event import Draft, Entry
-from stepwell.domain.ids import RUN, WORKER, make_id, own_session
-from stepwell.domain.outcome import Commit, Outcome, Payload
+from stepwell.domain.ids import QUESTION, RUN, SIGNAL, WORKER, derived_id, make_id, own_session
+from stepwell.domain.outcome import NEVER, Outcome, Parked, Payload
 from stepwell.domain.run import Lease, RunRecord
-from stepwell.domain.values import dumps
+from stepwell.domain.submission import DEFAULT_TENANT, Submission
+from stepwell.domain.values import dumps, loads
+from stepwell.domain.wait import CHILD, Signal, Wait
+from stepwell.domain.wait import QUESTION as QUESTION_WAIT
+from stepwell.domain.wait import SIGNAL as SIGNAL_WAIT
 from stepwell.ports.clock import Clock
 from stepwell.ports.store import (
-    DEFAULT_TENANT,
     Capabilities,
     Claim,
     ClaimRequest,
     Committed,
     Heartbeat,
     Store,
-    Submission,
     WorkerInfo,
 )
 from stepwell.testing.clock import ManualClock
@@ -116,6 +119,60 @@ class Harness:
         await store.commit(lease, Commit(1, outcome=outcome))
         return await store.get(lease.run_id, tenant=changes.get("tenant", DEFAULT_TENANT))
 
+    # ------------------------------------------------------------ waits and children
+
+    def signal(self, name: str = "go", value: str = "1", **changes: Any) -> Signal:
+        """A signal with an id of its own."""
+        return Signal(**({"id": self._id(SIGNAL), "name": name, "value": Payload(value)} | changes))
+
+    def signal_wait(self, name: str = "go", **changes: Any) -> Wait:
+        """A wait for a signal of that name."""
+        return self._wait("w_", SIGNAL_WAIT, name, changes, {})
+
+    def question(self, text: str = "Ship it?", *, assignee: str | None = None, **changes: Any) -> Wait:
+        """A question to a person."""
+        return self._wait(QUESTION, QUESTION_WAIT, text, changes, {"assignee": assignee} if assignee else {})
+
+    def child_wait(self, child_id: str, **changes: Any) -> Wait:
+        """A wait for the end of a child; another event tells of it already."""
+        return self._wait("w_", CHILD, child_id, {"data": ""} | changes, {})
+
+    def child_of(self, parent: RunRecord, number: int = 1, **changes: Any) -> Submission:
+        """The child that a call of the parent makes, the same for the same call."""
+        step = f"0/{number}"
+        values: dict[str, Any] = {
+            "id": derived_id(RUN, parent.id, step),
+            "parent": parent.id,
+            "parent_step": step,
+            "root": parent.root or parent.id,
+            "depth": parent.depth + 1,
+            "session": parent.session,
+            "tenant": parent.tenant,
+        }
+        return self.submission(**(values | changes))
+
+    async def parked(self, store: Store, *waits: Wait, wake_at: int = NEVER, **changes: Any) -> RunRecord:
+        """Submit a run, have a new worker open these waits in it and park it."""
+        lease = await self.started(store, **changes)
+        await self.park(store, lease, *waits, wake_at=wake_at)
+        return await store.get(lease.run_id, tenant=changes.get("tenant", DEFAULT_TENANT))
+
+    async def park(self, store: Store, lease: Lease, *waits: Wait, wake_at: int = NEVER, number: int = 1) -> None:
+        """Open these waits and park the run, in two writes with the numbers from `number` on."""
+        opened = await store.commit(lease, Commit(number, opens=waits))
+        await store.commit(lease, Commit(number + 1, outcome=Parked(wake_at, "[]", opened.seq)))
+
+    async def finish(self, store: Store, run_id: str, outcome: Outcome, **written: Any) -> None:
+        """Have a new worker take this very run and bring it to this outcome."""
+        run = await store.get(run_id)
+        [claim] = await take(store, await self.worker(store), agents=(run.agent,), only=(run_id,))
+        await store.commit(claim.lease, Commit(1, outcome=outcome, **written))
+
+    def _wait(self, prefix: str, kind: str, name: str, changes: dict[str, Any], told: dict[str, Any]) -> Wait:
+        wait_id = self._id(prefix)
+        data = dumps({"wait": wait_id, "type": kind, "name": name} | told)
+        return Wait(**({"id": wait_id, "type": kind, "name": name, "step": "0/1", "data": data} | changes))
+
     def _id(self, prefix: str) -> str:
         return make_id(prefix, self.clock.now(), next(self._numbers).to_bytes(8, "big"))
 
@@ -130,6 +187,11 @@ async def take(
 ) -> list[Claim]:
     """What a claim gives the worker."""
     return (await store.claim(ClaimRequest(worker_id, limit, agents, only))).taken
+
+
+async def is_due(store: Store, worker_id: str, run_id: str) -> bool:
+    """Whether a claim gives the worker this run, which it then holds."""
+    return [claim.run.id for claim in await take(store, worker_id, only=(run_id,))] == [run_id]
 
 
 async def take_over(
@@ -162,6 +224,17 @@ async def events(store: Store, run_id: str) -> list[Entry]:
 async def kinds(store: Store, run_id: str) -> list[str]:
     """The kinds of a run's events, in order."""
     return [entry.kind for entry in await events(store, run_id)]
+
+
+async def told(store: Store, run_id: str, kind: str) -> list[dict[str, Any]]:
+    """The data of a run's events of one kind, in order."""
+    found = [loads(entry.data) for entry in await events(store, run_id) if entry.kind == kind]
+    return [data for data in found if isinstance(data, dict)]
+
+
+async def closed_waits(store: Store, run_id: str) -> list[str]:
+    """The waits that the journal says were closed, in that order."""
+    return [data["wait"] for data in await told(store, run_id, "wait.closed")]
 
 
 async def stored(store: Store, run_id: str, *, tenant: str = DEFAULT_TENANT) -> tuple[RunRecord, list[Entry]]:

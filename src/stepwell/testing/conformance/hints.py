@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from stepwell.domain.outcome import Commit, HandedBack, Held, Payload, Succeeded
+import pytest
+
+from stepwell.domain.commit import Commit
+from stepwell.domain.outcome import HandedBack, Held, Payload, Succeeded
 from stepwell.domain.run import Lease
-from stepwell.ports.notifier import QUEUE, Listener
+from stepwell.ports.notifier import CONTROL, QUEUE, Listener
 from stepwell.ports.store import Store
+from stepwell.testing.conformance.children import family
 from stepwell.testing.conformance.harness import MINUTE, Harness, append, take
 
 _LONG = 10.0
@@ -67,6 +71,83 @@ class HintContract:
             await store.resume(run.id, at_seq=run.life.seq, by="ann")
             assert await queue.wait(_LONG)
             assert await listener.wait(_LONG)
+
+    async def test_an_arrival_wakes_who_listens_to_the_run_and_to_the_queue(self, harness: Harness) -> None:
+        store = await harness.make()
+        question = harness.question()
+        signalled = await harness.parked(store, harness.signal_wait("go"))
+        asked = await harness.parked(store, question)
+        for run_id, arrival in (
+            (signalled.id, lambda: store.signal(signalled.id, harness.signal("go"))),
+            (asked.id, lambda: store.answer(question.id, Payload("true"), by="ann")),
+        ):
+            with store.notifier.listen(QUEUE) as queue, store.notifier.listen(run_id) as listener:
+                await self._quiet(queue)
+                await self._quiet(listener)
+                await arrival()
+                assert await queue.wait(_LONG)
+                assert await listener.wait(_LONG)
+
+    async def test_an_arrival_wakes_who_listens_to_a_running_run(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        with store.notifier.listen(lease.run_id) as listener:
+            await self._quiet(listener)
+            await store.signal(lease.run_id, harness.signal("go"))
+            assert await listener.wait(_LONG)
+
+    async def test_the_end_of_a_child_wakes_who_listens_to_its_parent_and_to_the_queue(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease, [child] = await family(harness, store, waits=True)
+        [claim] = await take(store, await harness.worker(store))
+        await harness.park(store, lease, number=2)
+        with store.notifier.listen(QUEUE) as queue, store.notifier.listen(lease.run_id) as listener:
+            await self._quiet(queue)
+            await self._quiet(listener)
+            await store.commit(claim.lease, Commit(1, outcome=Succeeded(Payload("1"))))
+            assert await queue.wait(_LONG)
+            assert await listener.wait(_LONG)
+        assert child.id == claim.run.id
+
+    async def test_a_child_wakes_who_listens_to_the_queue(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        child = harness.child_of(await store.get(lease.run_id))
+        with store.notifier.listen(QUEUE) as listener:
+            await self._quiet(listener)
+            await store.commit(lease, Commit(1, submits=(child,)))
+            assert await listener.wait(_LONG)
+
+    async def test_an_end_wakes_who_listens_to_a_child_that_goes_with_it(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease, [child] = await family(harness, store)
+        with store.notifier.listen(child.id) as listener:
+            await self._quiet(listener)
+            await store.cancel(lease.run_id, by="ann")
+            await store.commit(lease, Commit(2, outcome=Succeeded(Payload("1"))))
+            assert await listener.wait(_LONG)
+
+    @pytest.mark.parametrize("verb", ["cancel", "pause"])
+    async def test_a_request_to_a_running_run_wakes_who_listens_for_controls(self, harness: Harness, verb: str) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        with store.notifier.listen(CONTROL) as listener:
+            await self._quiet(listener)
+            await getattr(store, verb)(lease.run_id, by="ann")
+            assert await listener.wait(_LONG)
+            assert list(await store.controls(lease.worker)) == [lease.run_id]
+
+    async def test_an_end_that_asks_running_children_to_end_wakes_who_listens_for_controls(
+        self, harness: Harness
+    ) -> None:
+        store = await harness.make()
+        lease, [child] = await family(harness, store)
+        [claim] = await take(store, await harness.worker(store))
+        with store.notifier.listen(CONTROL) as listener:
+            await self._quiet(listener)
+            await store.commit(lease, Commit(2, outcome=Succeeded(Payload("1"))))
+            assert await listener.wait(_LONG)
+        assert list(await store.controls(claim.lease.worker)) == [child.id]
 
     async def test_nothing_is_missed_between_reading_and_waiting(self, harness: Harness) -> None:
         store = await harness.make()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import LeaseLost
-from stepwell.domain.outcome import Commit, HandedBack, Held, Parked, Payload, Succeeded
+from stepwell.domain.outcome import HandedBack, Held, Parked, Payload, Succeeded
 from stepwell.domain.values import loads
 from stepwell.ports.store import Store
 from stepwell.testing.conformance.harness import HOUR, MINUTE, SECOND, Harness, append, events, stored, take

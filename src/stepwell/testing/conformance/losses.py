@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from stepwell.domain.outcome import Commit, HandedBack
+from stepwell.domain.commit import Commit
+from stepwell.domain.outcome import HandedBack
 from stepwell.domain.run import MAX_CONSECUTIVE_LOSSES, MAX_LOSSES_AND_EXPIRIES
 from stepwell.domain.values import loads
 from stepwell.ports.store import RunQuery
-from stepwell.testing.conformance.harness import LEASE, Harness, append, beat, events, kinds, stored, take, take_over
+from stepwell.testing.conformance.harness import (
+    LEASE,
+    MINUTE,
+    SECOND,
+    Harness,
+    append,
+    beat,
+    events,
+    kinds,
+    stored,
+    take,
+    take_over,
+)
 
 
 class LossContract:
@@ -164,3 +177,84 @@ class LossContract:
         store.abandon_worker(lease.worker)
         [claim] = await take(store, await harness.worker(store))
         assert (claim.run.life.lost, claim.run.life.attempt) == (0, 1)
+
+
+class ChargingContract:
+    """A run is charged for the time that its workers measured, and for nothing else."""
+
+    async def test_a_lost_lease_is_charged_with_what_its_last_write_said(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        await store.commit(lease, Commit(1, leased=5 * SECOND))
+        await store.commit(lease, Commit(2, leased=7 * SECOND))
+        harness.clock.advance(LEASE + 1)
+        [claim] = await take(store, await harness.worker(store))
+        assert (claim.run.life.leased, claim.run.life.held) == (7 * SECOND, 0)
+
+    async def test_a_lease_that_is_given_back_is_charged_once(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        await store.commit(lease, Commit(1, leased=5 * SECOND))
+        assert (await store.get(lease.run_id)).life.held == 5 * SECOND
+        await store.commit(lease, Commit(2, outcome=HandedBack(), leased=6 * SECOND))
+        life = (await store.get(lease.run_id)).life
+        assert (life.leased, life.held) == (6 * SECOND, 0)
+
+    async def test_charges_add_up_over_lost_and_given_leases(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        await store.commit(lease, Commit(1, leased=5 * SECOND))
+        store.abandon_worker(lease.worker)
+        [claim] = await take_over(store, await harness.worker(store))
+        await store.commit(claim.lease, Commit(1, leased=SECOND))
+        await store.close_worker(claim.lease.worker)
+        [claim] = await take(store, await harness.worker(store))
+        await store.commit(claim.lease, Commit(1, outcome=HandedBack(), leased=2 * SECOND))
+        assert (await store.get(lease.run_id)).life.leased == 8 * SECOND
+
+    async def test_a_lease_without_a_write_is_charged_nothing(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        harness.clock.advance(LEASE + 1)
+        [claim] = await take(store, await harness.worker(store))
+        assert (claim.run.id, claim.run.life.leased) == (lease.run_id, 0)
+
+    @pytest.mark.parametrize("jump", [86_400, -86_400])
+    @pytest.mark.parametrize("proven", [True, False], ids=["dead", "silent"])
+    async def test_a_wall_clock_that_jumps_before_a_loss_charges_nothing(
+        self, harness: Harness, proven: bool, jump: int
+    ) -> None:
+        store = await harness.make()
+        lease = await harness.started(store, timeout=MINUTE)
+        await append(store, lease, 1, "at work")
+        harness.clock.jump(jump)
+        if proven:
+            store.abandon_worker(lease.worker)
+        else:
+            harness.clock.advance(LEASE + 1)
+        [claim] = await take_over(store, await harness.worker(store))
+        assert (claim.run.life.status, claim.run.life.leased) == ("running", 0)
+        await store.commit(claim.lease, Commit(1, outcome=HandedBack()))
+        assert [again.run.id for again in await take(store, await harness.worker(store))] == [lease.run_id]
+
+    async def test_a_run_that_is_ended_at_its_deadline_is_charged_with_what_its_holder_told(
+        self, harness: Harness
+    ) -> None:
+        store = await harness.make()
+        lease = await harness.started(store, deadline=harness.clock.now() + 10 * SECOND)
+        await store.commit(lease, Commit(1, leased=5 * SECOND))
+        harness.clock.advance(10)
+        await take(store, await harness.worker(store))
+        life = (await store.get(lease.run_id)).life
+        assert (life.status, life.leased, life.held) == ("timed_out", 5 * SECOND, 0)
+
+    async def test_lost_time_uses_up_the_timeout_like_any_other(self, harness: Harness) -> None:
+        store = await harness.make()
+        lease = await harness.started(store, timeout=MINUTE)
+        await store.commit(lease, Commit(1, leased=MINUTE))
+        await store.pause(lease.run_id, by="ann")
+        harness.clock.advance(LEASE + 1)
+        worker_id = await harness.worker(store)
+        assert await take(store, worker_id) == []
+        assert await take(store, worker_id) == []
+        assert (await store.get(lease.run_id)).life.status == "timed_out"

@@ -12,307 +12,204 @@ acknowledged run is there.
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import tempfile
-import time
 import unittest
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import precondition, rule
 
 from stepwell.domain import transitions
-from stepwell.domain.errors import Conflict, LeaseLost, StepwellError
-from stepwell.domain.outcome import Commit, Outcome
-from stepwell.domain.run import RUNNING, Lease, RunRecord, place_in_queue
+from stepwell.domain.commit import Commit
+from stepwell.domain.errors import Conflict, StepwellError
+from stepwell.domain.outcome import NEVER, Parked, Payload, Succeeded
+from stepwell.domain.run import Lease
 from stepwell.domain.transitions import Change
-from stepwell.ports.store import Claim, ClaimRequest, Claims, Committed, RunQuery, Store, Submission
-from stepwell.testing.conformance.harness import LEASE, SECOND, Harness, beat, note
-from stepwell.testing.conformance.model import Model, ModelRun, ModelWorker
+from stepwell.domain.wait import Signal, Wait
+from stepwell.ports.store import ClaimRequest, Store
+from stepwell.testing.conformance.harness import SECOND, Harness, note
+from stepwell.testing.conformance.model import ModelRun
 from stepwell.testing.conformance.moves import (
     AGENTS,
-    Facts,
-    Plan,
-    agent_sets,
-    any_writes,
-    endings,
-    fact_lists,
-    leased_times,
+    SIGNALS,
+    Parking,
+    Request,
+    WaitPlan,
     mostly,
-    outcomes,
+    parkings,
     picks,
-    plans,
     rarely,
+    requests,
+    some_names,
+    wait_plans,
 )
-
-T = TypeVar("T")
-
-PROOF = 1.0
-"""Real seconds within which the death of a worker is proven. Until then its runs may be taken or left."""
+from stepwell.testing.conformance.queue_machine import QueueMachine, answer_of, foretold
 
 
-class StoreMachine(RuleBasedStateMachine):
-    """One store in two views, and the model. Made for a kind of store by `machine_for`."""
+class StoreMachine(QueueMachine):
+    """The whole machine. Made for a kind of store by `machine_for`."""
 
-    make_harness: Callable[[Path], Harness]
+    # ------------------------------------------------------------ waits and children
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.folder = tempfile.TemporaryDirectory()
-        self.harness = type(self).make_harness(Path(self.folder.name))
-        self.clock = self.harness.clock
-        self.model = Model(self.clock)
-        self.views: tuple[Store, ...] = self.run(self.harness.views())
-        self.touched: set[str] = set()
-        self.seen: dict[str, RunRecord] = {}
-        self.died_at: dict[str, float] = {}
+    @rule(pick=picks, plans=st.lists(wait_plans, min_size=1, max_size=3), parks=parkings)
+    def holder_opens_waits(self, pick: int, plans: list[WaitPlan], parks: Parking) -> None:
+        self._open(self._held(pick, parent=bool(pick % 2)), plans, parks)
 
-    def teardown(self) -> None:
-        """Compare everything once more, unless a step has failed already, and give everything back."""
-        try:
-            if sys.exc_info()[0] is None:
-                self.touched |= self.model.runs.keys()
-                self.every_touched_run_is_as_the_model_says()
-                self.every_run_is_listed()
-        finally:
-            self.run(self.harness.close())
-            self.runner.close()
-            self.folder.cleanup()
+    @rule(pick=picks, names=some_names, waits=st.integers(1, 3), parks=parkings)
+    def holder_waits_for_what_came_before(self, pick: int, names: list[str], waits: int, parks: Parking) -> None:
+        lease = self._held(pick)
+        for number, name in enumerate(names):
+            self._signal(lease.run_id, Signal(f"early-{pick}-{number}", name, Payload("1")))
+        plans: list[WaitPlan] = [("signal", None, SIGNALS.index(name)) for name in names[:waits]]
+        self._open(lease, plans, parks)
 
-    def run(self, call: Awaitable[T]) -> T:
-        """Wait for a call to the store."""
-
-        async def awaited() -> T:
-            return await call
-
-        return self.runner.run(awaited())
-
-    # ------------------------------------------------------------ workers
-
-    @initialize(first=st.lists(plans, min_size=3, max_size=6), limit=st.integers(1, 6))
-    def everybody_begins(self, first: list[Plan], limit: int) -> None:
-        self._worker_begins(view=0)
-        self._worker_begins(view=1)
-        for plan in first:
-            self.somebody_submits(plan)
-        self.worker_claims(0, limit, AGENTS)
-
-    @rule(pick=picks)
-    def worker_begins(self, pick: int) -> None:
-        if len(self.model.alive()) < 4:
-            self._worker_begins(view=pick % 2)
-
-    def _worker_begins(self, *, view: int) -> None:
-        worker_id = self.run(self.harness.worker(self.views[view]))
-        self.model.workers[worker_id] = ModelWorker(worker_id, view, self.clock.elapsed() + LEASE)
-
-    @rule(pick=picks)
-    def worker_beats(self, pick: int) -> None:
-        worker = self._worker(pick)
-        answer = self.run(beat(self.views[worker.view], worker.id))
-        worker.leased_until = self.clock.elapsed() + LEASE
-        assert answer.held == self.model.held_by(worker.id)
-
-    @rule(pick=picks, crashes=mostly, limit=st.integers(0, 6))
-    def worker_ends_and_another_looks_for_work(self, pick: int, crashes: bool, limit: int) -> None:
-        worker = self._worker(pick)
-        store = self.views[worker.view]
-        if crashes:
-            store.abandon_worker(worker.id)
-            self._note_death(worker)
-        else:
-            self.run(store.close_worker(worker.id))
-            worker.gone = "expired"
-        if limit:
-            self.worker_claims(pick, limit, AGENTS)
-
-    def _note_death(self, worker: ModelWorker) -> None:
-        worker.gone = "lost"
-        self.died_at[worker.id] = time.monotonic()
-
-    @rule()
-    @precondition(lambda self: self.harness.capabilities.durable)
-    def everything_is_closed_and_opened_again(self) -> None:
-        self.run(self.harness.reopen())
-        self.views = self.run(self.harness.views())
-        for worker in self.model.alive():
-            self._note_death(worker)
-        self.touched |= self.model.runs.keys()
-
-    # ------------------------------------------------------------ time
-
-    @rule(seconds=st.sampled_from([0.5, 3, 11, 31]))
-    def time_passes(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-
-    @rule(seconds=st.sampled_from([-20, -1, 1, 20]))
-    def the_wall_clock_jumps(self, seconds: float) -> None:
-        self.clock.jump(seconds)
-
-    # ------------------------------------------------------------ runs
-
-    @rule(plan=plans)
-    def somebody_submits(self, plan: Plan) -> None:
-        worker = self._worker(plan.pick) if plan.start else None
-        submission = self.harness.submission(
-            delay=plan.delay,
-            agent=plan.agent,
-            priority=plan.priority,
-            deadline=None if plan.deadline is None else self.clock.now() + plan.deadline * SECOND,
-            timeout=plan.timeout,
-            idempotency_key=plan.key,
-            input_digest=plan.digest,
-            start_on=worker and worker.id,
+    @rule(pick=picks, count=st.integers(1, 2), detached=rarely, hooked=rarely, waits=mostly, parks=parkings)
+    def holder_makes_children(
+        self, pick: int, count: int, detached: bool, hooked: bool, waits: bool, parks: Parking
+    ) -> None:
+        kind = {"detached": int(detached), "hooked": int(hooked)}
+        self._make_children(
+            self._held(pick, parent=bool(pick % 2)), count, parks if waits else "not", waits=waits, **kind
         )
-        store = self.views[plan.pick % 2 if worker is None else worker.view]
-        known = self.model.keys.get((submission.tenant, plan.agent, plan.key)) if plan.key else None
-        if known is None:
-            self._submits_a_new_run(store, submission)
-        else:
-            self._submits_with_a_known_key(store, submission, *known)
 
-    def _submits_with_a_known_key(self, store: Store, submission: Submission, run: ModelRun, digest: str) -> None:
-        answer = self.run(_answer(store.submit(submission)))
-        if submission.input_digest == digest:
-            assert answer == (run.record, False, None)
-        else:
-            assert isinstance(answer, Conflict)
-            assert answer.code == "idempotency.conflict"
-        self._touch(run)
-
-    def _submits_a_new_run(self, store: Store, submission: Submission) -> None:
-        may_start, must_start = self._foretell_fast_path(submission)
-        answer = self.run(store.submit(submission))
-        run = self.model.add(submission)
-        if answer.lease is not None:
-            assert may_start
-            self.model.claim(run, answer.lease.worker, "due")
-            assert answer.lease == run.leases[-1]
-        else:
-            assert not must_start
-        assert answer.created
-        assert answer.run == run.record
-        self._touch(run)
-
-    def _foretell_fast_path(self, submission: Submission) -> tuple[bool, bool]:
-        """Whether the run may start in the same write, and whether it must. Both, but for deaths not proven yet."""
-        request = ClaimRequest("", 1, (submission.agent,))
-        now = self.clock.now()
-        due = submission.start_on is not None and submission.available_at <= now
-        late = submission.deadline is not None and submission.deadline <= now
-        place = place_in_queue(submission.available_at, submission.priority)
-        ahead = any(run.place <= place for run in self.model.due(request))
-        lost = self.model.lost(request)
-        possible = due and not late and not ahead
-        return possible and all(self._may_be_left(run) for run, _ in lost), possible and not lost
-
-    @rule(pick=picks, limit=st.integers(1, 6), agents=agent_sets)
-    def worker_claims(self, pick: int, limit: int, agents: Sequence[str]) -> None:
+    @rule(pick=picks, counts=st.tuples(st.integers(1, 2), st.integers(1, 2)), limit=st.integers(1, 6), parks=parkings)
+    def a_family_works(self, pick: int, counts: tuple[int, int], limit: int, parks: Parking) -> None:
+        """Children are made and finished, and their parent makes them once more."""
+        lease = self._held(pick, parent=bool(pick % 2))
+        self._make_children(lease, counts[0], "later")
+        self.worker_finishes_what_it_finds(pick, limit, "returned")
         worker = self._worker(pick)
-        self._claim(worker, ClaimRequest(worker.id, limit, agents))
+        self._claim(worker, ClaimRequest(worker.id, 1, AGENTS, (lease.run_id,)))
+        if again := [each for each in self._valid() if each.run_id == lease.run_id]:
+            self._make_children(again[0], counts[1], parks)
 
-    @rule(pick=picks, limit=st.integers(1, 2), only=st.lists(picks, max_size=3))
-    def worker_claims_certain_runs(self, pick: int, limit: int, only: list[int]) -> None:
-        worker = self._worker(pick)
-        named = tuple({self._run(number).record.id for number in only})
-        self._claim(worker, ClaimRequest(worker.id, limit, AGENTS, named))
+    def _make_children(
+        self, lease: Lease, count: int, parks: Parking, *, waits: bool = True, detached: int = 0, hooked: int = 0
+    ) -> None:
+        run = self.model.runs[lease.run_id]
+        if run.record.depth > 1:
+            return
+        numbers = range(1, count + 1)
+        children = [self.harness.child_of(run.record, n, detached=detached, hooked=hooked) for n in numbers]
+        opens = tuple(self.harness.child_wait(child.id, join="children") for child in children if waits)
+        self._write(lease, parks, opens=opens, submits=tuple(children))
 
-    def _claim(self, worker: ModelWorker, request: ClaimRequest) -> None:
-        answer = self.run(self.views[worker.view].claim(request))
-        for run, limit in self.model.overdue():
-            self.model.apply(run, transitions.time_out(run.life, limit, self.clock.now()))
-            self._touch(run)
-        lost = {run.record.id: cause for run, cause in self.model.lost(request)}
-        from_the_lost = [claim for claim in answer.taken if claim.run.id in lost]
-        from_the_due = [claim for claim in answer.taken if claim.run.id not in lost]
-        assert answer.taken == from_the_lost + from_the_due
-        assert len(answer.taken) <= request.limit
-        self._check_lost(request, answer, from_the_lost)
-        self._check_due(request, from_the_due, room=request.limit - len(from_the_lost))
-        assert answer.next_due_at == self.model.next_due_at(request)
+    def _open(self, lease: Lease, plans: Sequence[WaitPlan], parks: Parking) -> None:
+        children = self.model.children(self.model.runs[lease.run_id])
+        self._write(lease, parks, opens=tuple(self._wait(plan, children) for plan in plans))
 
-    def _check_lost(self, request: ClaimRequest, answer: Claims, taken: list[Claim]) -> None:
-        """Lost runs are taken, or end of it; only a full hand or a death not proven yet leaves one as it was."""
-        by_id = {claim.run.id: claim for claim in taken}
-        for run, cause in self.model.lost(request):
-            claim = by_id.get(run.record.id)
-            stored = claim.run if claim else self.run(self.views[0].get(run.record.id))
-            if stored.life == run.life and (len(answer.taken) == request.limit or self._may_be_left(run)):
-                continue
-            if stored.life.lost == run.life.lost and self._is_fresh(run) and self.model.lease_is_over(run):
-                cause = "expired"  # time was faster than the proof
-            self.model.claim(run, request.worker, cause)
-            assert (claim is not None) == (run.life.status == RUNNING)
-            self._check_claim(run, claim)
+    def _write(self, lease: Lease, parks: Parking, **what: Any) -> None:
+        """One write, with which the holder parks, after which he does or returns, or not."""
+        seen = self.model.runs[lease.run_id].life.seq
+        outcome = Parked(NEVER, "[]", seen) if parks == "at once" else None
+        self._commit([(lease, Commit(self._number(lease), outcome=outcome, **what))])
+        if parks == "later":
+            self._park(lease, NEVER)
+        if parks == "ends":
+            self._commit([(lease, Commit(self._number(lease), outcome=Succeeded(Payload("1"))))])
 
-    def _check_due(self, request: ClaimRequest, taken: list[Claim], *, room: int) -> None:
-        """Of the due runs, those are taken that go first."""
-        due = self.model.due(request)
-        assert [self.model.runs[claim.run.id].place for claim in taken] == [run.place for run in due[:room]]
-        for claim in taken:
-            run = self.model.runs[claim.run.id]
-            assert run in due
-            self.model.claim(run, request.worker, "due")
-            self._check_claim(run, claim)
+    @rule(pick=picks, which=picks, parks=mostly)
+    @precondition(lambda self: self.model.waits)
+    def holder_gives_up_a_wait(self, pick: int, which: int, parks: bool) -> None:
+        lease = self._held(pick)
+        mine = [wait_id for wait_id, record in self.model.waits.items() if record.run_id == lease.run_id]
+        wait_ids = mine or list(self.model.waits)
+        expires = (wait_ids[which % len(wait_ids)],)
+        self._commit([(lease, Commit(self._number(lease), expires=expires))])
+        if parks:
+            self._park(lease, self.clock.now() + 3 * SECOND)
 
-    def _check_claim(self, run: ModelRun, claim: Claim | None) -> None:
-        if claim is not None:
-            assert claim == (run.record, run.leases[-1], run.journal)
-        self._touch(run)
+    @rule(pick=picks, behind=rarely)
+    def holder_parks(self, pick: int, behind: bool) -> None:
+        self._park(self._held(pick), NEVER, behind=behind)
 
-    # ------------------------------------------------------------ commits
+    def _park(self, lease: Lease, wake_at: int, *, behind: bool = False) -> None:
+        """Give back the lease, after the last look or before it."""
+        seen = self.model.runs[lease.run_id].life.seq - int(behind)
+        self._commit([(lease, Commit(self._number(lease), outcome=Parked(wake_at, "[]", seen)))])
 
-    @rule(pick=picks, again=rarely, facts=fact_lists)
-    @precondition(lambda self: self._valid())
-    def holder_appends(self, pick: int, again: bool, facts: Facts) -> None:
-        lease = self._lease(pick, valid=True)
-        self._commit([(lease, Commit(self._number(lease, again=again), facts))])
+    def _wait(self, plan: WaitPlan, children: list[ModelRun]) -> Wait:
+        kind, join, pick = plan
+        if kind == "child" and children:
+            return self.harness.child_wait(children[pick % len(children)].record.id, join=join)
+        if kind == "question":
+            return self.harness.question(join=join)
+        return self.harness.signal_wait(SIGNALS[pick % len(SIGNALS)], join=join)
 
-    @rule(pick=picks, facts=fact_lists, endings=st.lists(endings, min_size=1, max_size=3), leased=leased_times)
-    @precondition(lambda self: self._valid())
-    def holders_end_attempts(self, pick: int, facts: Facts, endings: list[str], leased: int) -> None:
-        for ending in endings:
-            if self._valid():
-                lease = self._lease(pick, valid=True)
-                self._commit([(lease, Commit(self._number(lease), facts, self._outcome(ending), leased))])
+    @rule(pick=picks, sender=st.integers(0, 6), names=some_names, again=rarely, waiting=mostly)
+    def somebody_signals(self, pick: int, sender: int, names: list[str], again: bool, waiting: bool) -> None:
+        run = self._concerned(pick, waiting=waiting, kind="signal")
+        signals = [Signal(f"signal-{number}", name, Payload("1")) for number, name in enumerate(names, sender)]
+        for signal in signals * (1 + int(again)):
+            self._signal(run.record.id, signal)
 
-    @rule(pick=picks, again=rarely, facts=fact_lists, ending=st.none() | endings)
-    @precondition(lambda self: self._leases())
-    def somebody_writes_perhaps_too_late(self, pick: int, again: bool, facts: Facts, ending: str | None) -> None:
-        lease = self._lease(pick, valid=False)
-        self._commit([(lease, Commit(self._number(lease, again=again), facts, self._outcome(ending)))])
+    def _signal(self, run_id: str, signal: Signal) -> None:
+        expected = foretold(partial(self.model.receive, self.model.runs[run_id], signal))
+        answer = self.run(answer_of(self.views[len(self.seen) % 2].signal(run_id, signal)))
+        self._compare(answer, expected)
 
-    @rule(choices=st.lists(any_writes, max_size=6))
-    @precondition(lambda self: self._leases())
-    def many_write_at_once(self, choices: list[tuple[int, bool, Facts, str | None]]) -> None:
-        writes = []
-        for step, (pick, valid, facts, ending) in enumerate(choices):
-            lease = self._lease(pick, valid=valid)
-            writes.append((lease, Commit(self._number(lease) + step, facts, self._outcome(ending))))
-        self._commit(writes)
+    @rule(pick=picks, again=st.booleans())
+    @precondition(lambda self: self.model.questions())
+    def somebody_answers(self, pick: int, again: bool) -> None:
+        questions = self.model.questions()
+        wanted = questions if again else [record for record in questions if record.outcome is None] or questions
+        record = wanted[pick % len(wanted)]
+        expected = foretold(partial(self.model.answer, record, Payload("true"), "ann"))
+        answer = self.run(answer_of(self.views[pick % 2].answer(record.wait.id, Payload("true"), by="ann")))
+        self._compare(answer, expected)
 
-    def _commit(self, writes: list[tuple[Lease, Commit]]) -> None:
-        """Write at the same time, in this order; each is accepted or refused as foretold."""
-        answers = self.run(self._all_at_once([self._view(lease).commit(lease, write) for lease, write in writes]))
-        for (lease, write), answer in zip(writes, answers, strict=True):
-            run = self.model.runs[lease.run_id]
-            now = self.clock.now()
-            change = _foretold(partial(transitions.commit, run.life, write, fence=lease.fence, now=now))
-            if isinstance(change, Change):
-                self.model.apply(run, change)
-                assert answer == Committed(run.life.seq, run.control)
-            else:
-                assert isinstance(answer, LeaseLost)
-            self._touch(run)
+    @rule(pick=picks, what=requests, parents=mostly)
+    def somebody_asks(self, pick: int, what: Request, parents: bool) -> None:
+        run = self._parent(pick) if parents else self._run(pick)
+        match what:
+            case "cancel":
+                self._cancel(run, self.views[pick % 2])
+            case "pause":
+                self._pause(run, self.views[pick % 2])
+            case "discard":
+                self._discard(pick, self.views[pick % 2])
+        if run.life.worker is not None:
+            self._check_controls(run.life.worker)
 
-    async def _all_at_once(self, calls: list[Awaitable[Any]]) -> list[object]:
-        return list(await asyncio.gather(*map(_answer, calls)))
+    def _cancel(self, run: ModelRun, store: Store) -> None:
+        answer = self.run(store.cancel(run.record.id, by="ann", reason="enough"))
+        assert answer == self.model.cancel(run, by="ann", reason="enough")
+        self.model.settle()
+
+    def _pause(self, run: ModelRun, store: Store) -> None:
+        expected = foretold(partial(self.model.pause, run, by="ann"))
+        answer = self.run(answer_of(store.pause(run.record.id, by="ann")))
+        self._compare(answer, expected or run.record)
+
+    def _discard(self, pick: int, store: Store) -> None:
+        runs = [run for run in self.model.runs.values() if run.life.status == "failed"] or [self._run(pick)]
+        run = runs[pick % len(runs)]
+        change = foretold(partial(transitions.discard, run.life, by="ann"))
+        answer = self.run(answer_of(store.discard(run.record.id, by="ann")))
+        if isinstance(change, Change):
+            self.model.apply(run, change)
+        self._compare(answer, run.record if isinstance(change, Change) else change)
+
+    def _compare(self, answer: object, expected: object) -> None:
+        """The answer is the expected one, or the same refusal."""
+        if isinstance(expected, StepwellError):
+            assert (type(answer), getattr(answer, "code", None)) == (type(expected), expected.code)
+        else:
+            assert answer == expected
+
+    def _concerned(self, pick: int, *, waiting: bool, kind: str) -> ModelRun:
+        """A run that waits for something of that kind, where one is wanted and there is one, or any."""
+        open_waits = (record for record in self.model.waits.values() if record.outcome is None)
+        ids = {record.run_id: None for record in open_waits if record.wait.type == kind} if waiting else {}
+        return self.model.runs[list(ids)[pick % len(ids)]] if ids else self._run(pick)
+
+    def _parent(self, pick: int) -> ModelRun:
+        """A run that made others, where there is one, or any."""
+        parents = [run for run in self.model.runs.values() if not run.life.ended and self.model.children(run)]
+        return parents[pick % len(parents)] if parents else self._run(pick)
 
     # ------------------------------------------------------------ holds
 
@@ -323,105 +220,15 @@ class StoreMachine(RuleBasedStateMachine):
         run = runs[pick % len(runs)]
         asked: dict[str, Any] = {"by": "ann", "drafts": (note("settled"),) if verdict else (), "verdict": verdict}
         seen = run.life.seq - int(behind)
-        answer = self.run(_answer(self.views[pick % 2].resume(run.record.id, at_seq=seen, **asked)))
-        change = _foretold(partial(transitions.resume, run.life, now=self.clock.now(), **asked))
+        answer = self.run(answer_of(self.views[pick % 2].resume(run.record.id, at_seq=seen, **asked)))
+        change = foretold(partial(transitions.resume, run.life, now=self.clock.now(), **asked))
         if isinstance(change, Change) and not behind:
-            self.model.apply(run, change)
+            self.model.resume(run, change, by="ann")
             assert answer == run.record
         else:
             assert isinstance(answer, Conflict)
             assert answer.code in ("run.changed" if behind else None, getattr(change, "code", None))
         self._touch(run)
-
-    # ------------------------------------------------------------ what is always true
-
-    @invariant()
-    def every_touched_run_is_as_the_model_says(self) -> None:
-        for run_id in sorted(self.touched):
-            run = self.model.runs[run_id]
-            view = self.views[len(self.seen) % 2]
-            stored = self.run(view.get(run_id))
-            journal = self.run(view.journal(run_id))
-            self._check_invariants(self.seen.get(run_id), stored, [entry.seq for entry in journal])
-            assert stored == run.record
-            assert journal == run.journal
-            self.seen[run_id] = stored
-        self.touched.clear()
-
-    def _check_invariants(self, before: RunRecord | None, run: RunRecord, numbers: list[int]) -> None:
-        """What is true of every run, whatever the model says."""
-        assert numbers == list(range(1, run.life.seq + 1))
-        assert (run.life.status == RUNNING) == (run.life.worker is not None)
-        if before is not None:
-            assert run.life.fence >= before.life.fence
-            assert run.life.seq >= before.life.seq
-            assert not before.life.ended or run == before
-
-    def every_run_is_listed(self) -> None:
-        """Nothing that was acknowledged is missing, and nothing else is there."""
-        listed = self.run(self.views[0].find(RunQuery(limit=10_000)))
-        assert [run.id for run in listed] == sorted(self.model.runs, reverse=True)
-
-    # ------------------------------------------------------------ choices
-
-    def _worker(self, pick: int) -> ModelWorker:
-        if not self.model.alive():
-            self._worker_begins(view=pick % 2)
-        alive = self.model.alive()
-        return alive[pick % len(alive)]
-
-    def _run(self, pick: int) -> ModelRun:
-        runs = list(self.model.runs.values())
-        return runs[pick % len(runs)]
-
-    def _leases(self) -> list[Lease]:
-        """Every lease that was ever given."""
-        return [lease for run in self.model.runs.values() for lease in run.leases]
-
-    def _valid(self) -> list[Lease]:
-        """The leases of the runs that are running."""
-        return [run.leases[-1] for run in self.model.runs.values() if run.life.status == RUNNING]
-
-    def _lease(self, pick: int, *, valid: bool) -> Lease:
-        """A valid lease, where one is wanted and there is one, or any."""
-        leases = (self._valid() if valid else []) or self._leases()
-        return leases[pick % len(leases)]
-
-    def _outcome(self, ending: str | None) -> Outcome | None:
-        return None if ending is None else outcomes(self.clock.now())[ending]
-
-    def _number(self, lease: Lease, *, again: bool = False) -> int:
-        return self.model.runs[lease.run_id].life.commit_no + (0 if again else 1)
-
-    def _view(self, lease: Lease) -> Store:
-        return self.views[self.model.workers[lease.worker].view]
-
-    def _is_fresh(self, run: ModelRun) -> bool:
-        """Whether the holder died so recently that nobody may have found out yet."""
-        return time.monotonic() - self.died_at.get(run.life.worker or "", 0.0) < PROOF
-
-    def _may_be_left(self, run: ModelRun) -> bool:
-        """Whether a lost run may be left where it is, since neither death nor time gives it away yet."""
-        return self._is_fresh(run) and not self.model.lease_is_over(run)
-
-    def _touch(self, run: ModelRun) -> None:
-        self.touched.add(run.record.id)
-
-
-async def _answer(call: Awaitable[Any]) -> Any:
-    """The answer, or the error that was raised instead."""
-    try:
-        return await call
-    except StepwellError as error:
-        return error
-
-
-def _foretold(transition: Callable[[], Change]) -> Change | StepwellError:
-    """What a transition makes of a run, or why it is refused."""
-    try:
-        return transition()
-    except StepwellError as error:
-        return error
 
 
 def machine_for(make_harness: Callable[[Path], Harness], profile: settings) -> type[unittest.TestCase]:

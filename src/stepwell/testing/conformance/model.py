@@ -1,19 +1,21 @@
 """What a store should hold: `domain.transitions` over plain dicts, and every question answered by looking at all runs.
 
 Used by the machine to foretell what a store must answer. It decides nothing by itself that the contract leaves open.
+What a run waits for, and what its end means for others, is in `ties`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from stepwell.domain import transitions
-from stepwell.domain.event import Entry
+from stepwell.domain import event, transitions
+from stepwell.domain.event import Draft, Entry
+from stepwell.domain.outcome import NEVER
 from stepwell.domain.run import QUEUED, RUNNING, WAITING, Lease, Lifecycle, RunRecord, place_in_queue
+from stepwell.domain.submission import Submission, facts
 from stepwell.domain.transitions import Change, ClaimCause
-from stepwell.ports.store import ClaimRequest, Control, Submission
+from stepwell.ports.store import ClaimRequest, Control
 from stepwell.testing.clock import ManualClock
 
 
@@ -58,7 +60,14 @@ class Model:
         self.runs: dict[str, ModelRun] = {}
         self.workers: dict[str, ModelWorker] = {}
         self.keys: dict[tuple[str, str, str], tuple[ModelRun, str]] = {}
+        self.changed: set[str] = set()
+        self.ended: list[tuple[ModelRun, Draft]] = []
         self._clock = clock
+
+    @property
+    def now(self) -> int:
+        """The time of the wall clock."""
+        return self._clock.now()
 
     # ------------------------------------------------------------ changes
 
@@ -71,9 +80,12 @@ class Model:
             input_field=submission.input.field("input"),
             priority=submission.priority,
             available_at=submission.available_at,
-            now=self._clock.now(),
+            now=self.now,
+            parent=submission.parent,
+            retry_of=submission.retry_of,
+            inherited=submission.inherited,
         )
-        run = self.runs[submission.id] = ModelRun(_record(submission, change.life))
+        run = self.runs[submission.id] = ModelRun(RunRecord._make((*facts(submission), change.life)))
         if submission.idempotency_key is not None:
             key = submission.tenant, submission.agent, submission.idempotency_key
             self.keys[key] = run, submission.input_digest
@@ -82,13 +94,17 @@ class Model:
 
     def apply(self, run: ModelRun, change: Change) -> None:
         """Take over what a transition made of the run."""
-        life, entries = transitions.number(run.life, change, self._clock.now())
+        before = run.life
+        life, entries = transitions.number(before, change, self.now)
         run.record = run.record._replace(life=life)
         run.journal += entries
+        self.changed.add(run.record.id)
+        if life.ended and not before.ended:
+            self.ended.append((run, next(draft for draft in change.drafts if draft.kind in event.ENDS)))
 
     def claim(self, run: ModelRun, worker_id: str, cause: ClaimCause) -> None:
         """A worker takes the run; the lease is noted if the run goes on."""
-        self.apply(run, transitions.claim(run.life, worker=worker_id, cause=cause, now=self._clock.now()))
+        self.apply(run, transitions.claim(run.life, worker=worker_id, cause=cause, now=self.now))
         if run.life.status == RUNNING:
             run.leases.append(Lease(run.record.id, run.life.fence, worker_id))
 
@@ -102,7 +118,7 @@ class Model:
     def limit_passed(self, run: ModelRun) -> str | None:
         """The limit by which the run must end."""
         record = run.record
-        return transitions.overdue(run.life, timeout=record.timeout, deadline=record.deadline, now=self._clock.now())
+        return transitions.overdue(run.life, timeout=record.timeout, deadline=record.deadline, now=self.now)
 
     def lost(self, request: ClaimRequest) -> list[tuple[ModelRun, ClaimCause]]:
         """The runs that may be taken from their holders."""
@@ -122,14 +138,15 @@ class Model:
 
     def due(self, request: ClaimRequest) -> list[ModelRun]:
         """The runs whose time has come, those that go first at the front."""
-        now = self._clock.now()
+        now = self.now
         due = [run for run in self._claimable(request) if run.life.available_at <= now]
         return sorted(due, key=lambda run: run.place)
 
     def next_due_at(self, request: ClaimRequest) -> int | None:
         """When the next run becomes due by itself."""
-        now = self._clock.now()
-        return min((at for run in self._claimable(request) if (at := run.life.available_at) > now), default=None)
+        now = self.now
+        moments = (run.life.available_at for run in self._claimable(request))
+        return min((at for at in moments if now < at < NEVER), default=None)
 
     def held_by(self, worker_id: str) -> dict[str, tuple[int, Control]]:
         """What a heartbeat of the worker must answer."""
@@ -147,8 +164,3 @@ class Model:
         for run in self.runs.values():
             if run.record.agent in request.agents and (request.only is None or run.record.id in request.only):
                 yield run
-
-
-def _record(submission: Submission, life: Lifecycle) -> RunRecord:
-    given: dict[str, Any] = {name: getattr(submission, name) for name in RunRecord._fields if hasattr(submission, name)}
-    return RunRecord(**given, parent=None, root=None, depth=0, retry_of=None, forked_from=None, life=life)

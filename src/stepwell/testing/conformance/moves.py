@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
 
 from stepwell.domain.event import Draft
 from stepwell.domain.outcome import (
+    NEVER,
     Cancelled,
     ErrorInfo,
     Exhausted,
@@ -21,6 +22,7 @@ from stepwell.domain.outcome import (
     Succeeded,
     TimedOut,
 )
+from stepwell.domain.transitions import PAUSED_ON_REQUEST
 from stepwell.testing.conformance.harness import SECOND, note
 
 Facts: TypeAlias = tuple[Draft, ...]
@@ -44,7 +46,9 @@ def outcomes(now: int) -> dict[str, Outcome]:
         "retrying": Retrying(error, now + 3 * SECOND),
         "retrying at once": Retrying(error, now),
         "parked": Parked(now + 3 * SECOND, "[]"),
+        "parked for arrivals": Parked(NEVER, "[]"),
         "handed back": HandedBack(),
+        "paused on request": PAUSED_ON_REQUEST,
         "diverged": Held("diverged", by="replay"),
         "in doubt": Held("in_doubt", by="step"),
         "timed out": TimedOut("timeout"),
@@ -84,3 +88,18 @@ plans = st.builds(
     digest=st.sampled_from(["one", "one", "other"]),
     start=st.booleans(),
 )
+
+
+SIGNALS: Final = ("a", "b")
+some_names: st.SearchStrategy[list[str]] = st.lists(st.sampled_from(SIGNALS), min_size=1, max_size=3)
+Parking: TypeAlias = Literal["at once", "later", "not", "ends"]
+parkings: st.SearchStrategy[Parking] = st.sampled_from(["at once", "later", "later", "not", "ends"])
+WaitPlan: TypeAlias = tuple[str, str | None, int]
+"""What kind of wait, what it is joined with, and which name or child it is for."""
+
+wait_plans: st.SearchStrategy[WaitPlan] = st.tuples(
+    st.sampled_from(["signal", "signal", "question", "child"]), st.sampled_from([None, None, "j-1"]), picks
+)
+
+Request: TypeAlias = Literal["cancel", "pause", "discard"]
+requests: st.SearchStrategy[Request] = st.sampled_from(["cancel", "pause", "pause", "discard"])

@@ -5,8 +5,9 @@ Every other contract already looks at such a store through two views.
 
 from __future__ import annotations
 
-from stepwell.domain.outcome import Commit, Payload, Succeeded
-from stepwell.ports.notifier import QUEUE
+from stepwell.domain.commit import Commit
+from stepwell.domain.outcome import Payload, Succeeded
+from stepwell.ports.notifier import CONTROL, QUEUE
 from stepwell.testing.conformance.harness import Harness, append, kinds, take
 
 _LONG = 10.0
@@ -34,6 +35,31 @@ class SharingContract:
         with other.notifier.listen(QUEUE) as listener:
             await harness.submit(one)
             while not await take(other, worker_id):
+                assert await listener.wait(_LONG)
+
+    async def test_an_arrival_wakes_a_worker_elsewhere(self, harness: Harness) -> None:
+        one, other = await harness.views()
+        run = await harness.parked(one, harness.signal_wait("go"))
+        worker_id = await harness.worker(other)
+        with other.notifier.listen(QUEUE) as listener:
+            await one.signal(run.id, harness.signal("go"))
+            while not await take(other, worker_id):
+                assert await listener.wait(_LONG)
+
+    async def test_an_arrival_wakes_the_holder_elsewhere(self, harness: Harness) -> None:
+        one, other = await harness.views()
+        lease = await harness.started(other)
+        with other.notifier.listen(lease.run_id) as listener:
+            await one.signal(lease.run_id, harness.signal("go"))
+            while len(await other.journal(lease.run_id)) < 3:
+                assert await listener.wait(_LONG)
+
+    async def test_a_request_wakes_the_holder_elsewhere(self, harness: Harness) -> None:
+        one, other = await harness.views()
+        lease = await harness.started(other)
+        with other.notifier.listen(CONTROL) as listener:
+            await one.cancel(lease.run_id, by="ann")
+            while not await other.controls(lease.worker):
                 assert await listener.wait(_LONG)
 
     async def test_a_store_that_closes_gives_up_its_workers(self, harness: Harness) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import Busy, Conflict, NotFound, StepwellError
-from stepwell.domain.outcome import Commit, Held, Payload, Succeeded
+from stepwell.domain.event import Draft
+from stepwell.domain.outcome import Held, Payload, Succeeded
 from stepwell.domain.values import loads
 from stepwell.ports.store import Store
 from stepwell.testing.conformance.harness import MINUTE, Harness, append, beat, events, kinds, stored, take
@@ -54,6 +56,8 @@ class SubmissionContract:
             "idempotency_key": "k-1",
             "metadata": '{"ticket":"T-9"}',
             "causal_depth": 2,
+            "hooked": 1,
+            "detached": 1,
         }
         submission = harness.submission(delay=2.5, **given)
         await store.submit(submission)
@@ -78,6 +82,56 @@ class SubmissionContract:
         assert first.id != second.id
         assert await store.get(first.id) == first
         assert await store.get(second.id) == second
+
+    async def test_a_submission_that_is_repeated_gives_the_run_that_it_made(self, harness: Harness) -> None:
+        one, other = await harness.views()
+        submission = harness.submission(idempotency_key="k-1")
+        first = await one.submit(submission)
+        again = await other.submit(submission)
+        assert again.run == first.run
+        assert await kinds(one, submission.id) == ["run.queued"]
+
+    async def test_a_repeated_submission_tells_how_its_run_stands_now(self, harness: Harness) -> None:
+        store = await harness.make()
+        submission = harness.submission()
+        await store.submit(submission)
+        [claim] = await take(store, await harness.worker(store))
+        await store.commit(claim.lease, Commit(1, outcome=Succeeded(Payload("1"))))
+        before = await stored(store, submission.id)
+        assert (await store.submit(submission)).run.life.status == "succeeded"
+        assert await stored(store, submission.id) == before
+
+    async def test_a_repeated_submission_that_was_started_gives_its_lease_again(self, harness: Harness) -> None:
+        store = await harness.make()
+        submission = harness.submission(start_on=await harness.worker(store))
+        first, again = await store.submit(submission), await store.submit(submission)
+        assert first.lease is not None
+        assert again.lease == first.lease
+
+    async def test_what_a_run_inherits_stands_behind_its_first_fact(self, harness: Harness) -> None:
+        one, other = await harness.views()
+        inherited = (
+            Draft("step.completed", '{"name":"fetch","result":1,"ms":2}', step="0/1"),
+            Draft("custom.note", '{"text":"kept"}', step="0/2", node="collect"),
+        )
+        run = await harness.submit(one, retry_of="run_first", origin="run_first", inherited=inherited)
+        assert (run.retry_of, run.origin) == ("run_first", "run_first")
+        queued, *rest = await events(other, run.id)
+        data = loads(queued.data)
+        assert isinstance(data, dict)
+        assert data["retry_of"] == "run_first"
+        assert [(entry.kind, entry.data, entry.step, entry.node) for entry in rest] == list(inherited)
+        assert run.life.seq == 3
+        [claim] = await take(other, await harness.worker(other))
+        assert claim.journal[1:3] == rest
+
+    async def test_a_run_that_starts_at_once_keeps_what_it_inherits(self, harness: Harness) -> None:
+        store = await harness.make()
+        inherited = (Draft("step.completed", '{"name":"fetch","result":1}', step="0/1"),)
+        worker_id = await harness.worker(store)
+        submitted = await store.submit(harness.submission(start_on=worker_id, inherited=inherited))
+        assert submitted.lease is not None
+        assert await kinds(store, submitted.run.id) == ["run.queued", "step.completed", "run.started"]
 
 
 class IdempotencyContract:

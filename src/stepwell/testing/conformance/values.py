@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.event import Draft
-from stepwell.domain.outcome import Commit, Payload, Succeeded
+from stepwell.domain.outcome import Payload, Succeeded
 from stepwell.domain.values import dumps
 from stepwell.ports.store import RunQuery
 from stepwell.testing.conformance.harness import Harness, events

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from stepwell.domain.commit import Commit
 from stepwell.domain.errors import Conflict
-from stepwell.domain.outcome import Commit, HandedBack, Outcome, Parked, Payload, Succeeded
+from stepwell.domain.outcome import HandedBack, Outcome, Parked, Payload, Succeeded
 from stepwell.domain.run import Lease
 from stepwell.ports.store import Control, Store, WorkerInfo
 from stepwell.testing.conformance.harness import LEASE, SECOND, Harness, append, beat, events, take

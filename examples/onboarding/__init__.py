@@ -1,0 +1,1 @@
+"""Welcomes new customers over several days. Start it with `stepwell run`."""
