@@ -406,13 +406,13 @@ class TestWaiting:
     def test_a_run_in_line_says_for_what(self, desk: Project) -> None:
         first, second = detached(desk, "narrow", "ada"), detached(desk, "narrow", "alan")
         listed = desk.stepwell("queues", "list")
-        assert re.search(r"key narrow:a +1 of 1 +1\n", listed.out)
+        assert re.search(r"key narrow a +1 of 1 +1\n", listed.out)
         assert re.search(r"app desk +1 of 50 +0\n", listed.out)
         lanes = {lane["name"]: lane for lane in json.loads(desk.stepwell("queues", "list", "--json").out)}
-        assert lanes["narrow:a"] == {"kind": "key", "name": "narrow:a", "capacity": 1, "taken": 1, "waiting": 1}
+        assert lanes["narrow a"] == {"kind": "key", "name": "narrow a", "capacity": 1, "taken": 1, "waiting": 1}
         shown = desk.stepwell("runs", "show", second).out
-        assert "\nwaits    in line for key narrow:a (1 of 1 taken, 1 in line)\n" in shown
-        assert "in line   1 run for key narrow:a, 1 of 1 taken\n" in desk.stepwell("doctor").out
+        assert "\nwaits    in line for key narrow a (1 of 1 taken, 1 in line)\n" in shown
+        assert "in line   1 run for key narrow a, 1 of 1 taken\n" in desk.stepwell("doctor").out
         desk.stepwell("runs", "cancel", first)
         desk.stepwell("runs", "cancel", second)
         assert desk.stepwell("queues", "list").err == "no limit is in use\n"

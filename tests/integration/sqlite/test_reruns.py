@@ -171,8 +171,10 @@ async def test_a_submission_into_lanes(harness: Harness, store: SqliteStore, los
 
 async def test_a_submission_that_answers(harness: Harness, store: SqliteStore, lose: Break) -> None:
     session: dict[str, Any] = {"session": "ses_support", "lanes": (Lane(SESSION_LANE, "ses_support", 1),)}
-    run = await harness.parked(store, harness.question("One?"), harness.question("Two?"), **session)
-    submitted = await again(store, lose, lambda: store.submit(harness.submission(busy="answer", **session)))
+    questions = harness.question("One?"), harness.question("Two?")
+    run = await harness.parked(store, *questions, **session)
+    answering = harness.submission(busy="answer", answers=tuple(question.id for question in questions), **session)
+    submitted = await again(store, lose, lambda: store.submit(answering))
     assert (submitted.run.id, submitted.created) == (run.id, False)
     assert (await kinds(store, run.id)).count("wait.closed") == 1
 

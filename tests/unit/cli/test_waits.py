@@ -103,7 +103,7 @@ class TestReasons:
         [
             (LaneInfo("", "session", "cust-42", 1, 1, 2), "in line for session cust-42 (1 of 1 taken, 2 in line)"),
             (LaneInfo("", "agent", "narrow", 8, 9, 1), "in line for agent narrow (9 of 8 taken, 1 in line)"),
-            (LaneInfo("", "key", "narrow:a", 1, 1, 1), "in line for key narrow:a (1 of 1 taken, 1 in line)"),
+            (LaneInfo("", "key", "narrow a", 1, 1, 1), "in line for key narrow a (1 of 1 taken, 1 in line)"),
             (LaneInfo("", "global", "shop", 2, 2, 1), "in line for app shop (2 of 2 taken, 1 in line)"),
         ],
         ids=lambda value: value.kind if isinstance(value, LaneInfo) else "",
