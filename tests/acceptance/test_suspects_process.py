@@ -22,8 +22,8 @@ PROGRAM = """
 
     from stepwell import App, Context
 
-    app = App("suspects")
     HERE = Path(__file__).parent
+    app = App("suspects")
 
 
     @app.agent
@@ -37,6 +37,26 @@ PROGRAM = """
         while not (HERE / "go").exists():
             await asyncio.sleep(0.01)
         return n
+"""
+
+
+ONLY_ONE = """
+import contextlib
+import fcntl
+
+
+@contextlib.asynccontextmanager
+async def only_one():
+    with (HERE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with (HERE / "refused").open("a") as refused:
+                refused.write("1")
+            raise
+        yield None
+
+
 """
 
 
@@ -139,6 +159,22 @@ async def test_an_innocent_suspect_is_executed_beside_the_worker_and_takes_no_sl
     until(lambda: place.statuses([*innocent, later]) == ["succeeded"] * 3, "the innocent come to their end")
     until(lambda: place.statuses(poison) == ["failed dead"], "the poisonous run is found out")
     assert survivor.poll() is None
+
+
+async def test_where_that_process_cannot_begin_the_worker_executes_suspects_alone(place: Place) -> None:
+    """The app opens only in the first process that wants it: a second one ends before it works."""
+    text = place.program.read_text().replace('App("suspects")', 'App("suspects", lifespan=only_one)')
+    place.program.write_text(text.replace("app = App(", ONLY_ONE + "app = App(", 1))
+    innocent = await place.submit("innocent", 1)
+    poison = await place.submit("poison", 2)
+    die_twice(place)
+    (place.folder / "go").touch()
+    survivor = place.worker()
+    until(lambda: place.statuses(innocent) == ["succeeded"], "the innocent suspect is executed all the same")
+    assert survivor.wait(30) == 7, "the poisonous one meets the worker alone"
+    assert (place.folder / "refused").read_text() == "1", "a process that cannot begin is not begun again and again"
+    place.worker()
+    until(lambda: place.statuses(poison) == ["failed dead"], "the poisonous run is found out")
 
 
 async def test_a_worker_that_stops_ends_the_process_that_it_started(place: Place) -> None:

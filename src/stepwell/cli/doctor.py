@@ -22,14 +22,13 @@ from stepwell.cli.waits import lane_name
 from stepwell.config import find_app, find_store, store_file
 from stepwell.domain.errors import NotFound, StepwellError
 from stepwell.domain.event import to_datetime
-from stepwell.domain.run import RUNNING
+from stepwell.domain.run import RUNNING, SUSPECT_AFTER
 
 if TYPE_CHECKING:
     from stepwell.config import Setting
     from stepwell.runtime import LaneInfo, Run, StoreReport, WorkerInfo
 
 _MOST: Final = 1000
-_SUSPECT: Final = 2  # losses in a row from which on a run is executed alone
 _CURE: Final = "start a worker, or: stepwell run TARGET --continue"
 
 
@@ -146,7 +145,7 @@ async def _ask(setting: Setting) -> Seen:
             await runtime.workers.list(),
             await runtime.queues.list(),
             len(await runtime.runs.list(dead=True, limit=_MOST)),
-            [run for run in running if run.losses >= _SUSPECT],
+            [run for run in running if run.losses >= SUSPECT_AFTER],
         )
 
 

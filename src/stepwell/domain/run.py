@@ -53,6 +53,8 @@ STATUSES: Final = (
 
 MAX_CONSECUTIVE_LOSSES: Final = 3
 MAX_LOSSES_AND_EXPIRIES: Final = 20
+SUSPECT_AFTER: Final = 2
+"""So many losses in a row make a run a suspect: it may be what kills its workers, and is executed alone."""
 
 PRIORITY_RANGE: Final = 100
 PRIORITY_STEP: Final = 30_000_000

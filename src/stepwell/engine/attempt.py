@@ -27,7 +27,7 @@ from stepwell.domain.outcome import (
     Succeeded,
     TimedOut,
 )
-from stepwell.domain.run import DIVERGED
+from stepwell.domain.run import DIVERGED, SUSPECT_AFTER
 from stepwell.domain.values import dumps
 from stepwell.engine.replay import Call, Diverged, Record, Replay
 from stepwell.engine.waits import PARK_AFTER, Waits
@@ -46,7 +46,6 @@ INLINE_BYTES: Final = 256 * 1024
 _UNWINDINGS: Final = 100
 _MANY_NOTES: Final = 64
 _LETTING_TRIES_END: Final = (Held, Cancelled)
-_MANY_LOSSES: Final = 2
 _ENDS: Final = (Succeeded, Failed, TimedOut, Exhausted, Cancelled)
 
 
@@ -427,7 +426,7 @@ class Attempt:
             raise
         self.seq = max(self.seq, answer.seq)
         control = answer.control
-        if control == CALM and self.record.life.losses >= _MANY_LOSSES:
+        if control == CALM and self.record.life.losses >= SUSPECT_AFTER:
             control = _STEP_BACK
         if control != CALM and self.on_control is not None:
             self.on_control(control)

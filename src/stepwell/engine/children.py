@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from stepwell.domain import event
 from stepwell.domain.errors import Misuse, NotFound, RunFailed, StepFailed
 from stepwell.domain.event import Draft
-from stepwell.domain.ids import RUN, derived_id
+from stepwell.domain.ids import RUN, derived_id, own_session
 from stepwell.domain.outcome import ErrorInfo
 from stepwell.domain.submission import SESSION_LANE, Lane, Submission
 from stepwell.domain.values import digest, dumps, loads
@@ -131,22 +131,23 @@ class Children:
         turns = await self._turns()
         if session in turns:
             return lanes[1:]
-        if turns:
+        held = [name for name, run in turns.items() if name != own_session(run)]  # nobody else comes into one's own
+        if held:
             raise Misuse(
-                f"a run that has its turn in session {next(iter(turns))} would wait for one in session {session}; "
+                f"a run that has its turn in session {held[0]} would wait for one in session {session}; "
                 "two runs that do so crosswise would wait for ever",
                 code="child.session",
                 hint="call it in the same session, or from an agent that is not synchronized, or spawn it detached",
             )
         return lanes
 
-    async def _turns(self) -> dict[str, None]:
-        """The sessions in which this run has its turn, or one that waits for it."""
-        turns: dict[str, None] = {}
+    async def _turns(self) -> dict[str, str]:
+        """The sessions in which this run has its turn, or one that waits for it; and which run that is."""
+        turns: dict[str, str] = {}
         run = self._attempt.record
         while True:
             if self._mode_of(run.agent) == "synchronized":
-                turns[run.session] = None
+                turns[run.session] = run.id
             if run.parent is None or run.detached:
                 return turns
             run = await self._attempt.store.get(run.parent, tenant=run.tenant)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from stepwell.domain.run import SUSPECT_AFTER
 
 if TYPE_CHECKING:
     from stepwell.ports.store import Claims, Suspects
 
 _log = logging.getLogger("stepwell.engine")
-
-_MANY_LOSSES: Final = 2
 
 Aside: TypeAlias = Callable[[], Awaitable[None]]
 """Executes suspects in another process, one after the other, and returns when none is left or that process died.
@@ -46,7 +46,7 @@ class Quarantine:
 
     def learn(self, asked: Suspects, claims: Claims, wake: Callable[[], None]) -> None:
         """What a claim gave. `wake` is called when it makes sense to claim again."""
-        self._alone = asked == "alone" and any(claim.run.life.losses >= _MANY_LOSSES for claim in claims.taken)
+        self._alone = asked == "alone" and any(claim.run.life.losses >= SUSPECT_AFTER for claim in claims.taken)
         self._seen = claims.suspects or self._only
         if asked == "alone" and not self._alone:  # what was taken instead is nothing to be set apart
             self.none_left.set()

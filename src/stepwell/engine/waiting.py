@@ -14,7 +14,6 @@ from stepwell.domain.errors import AskTimeout, InvalidInput, InvalidValue
 from stepwell.domain.event import Draft
 from stepwell.domain.ids import QUESTION as QUESTION_ID
 from stepwell.domain.ids import make_id
-from stepwell.domain.run import SUCCEEDED
 from stepwell.domain.wait import CHILD, QUESTION, SIGNAL, TIME, Wait
 from stepwell.engine.failure import placed
 from stepwell.engine.replay import Record, wait_call
@@ -186,11 +185,6 @@ class Waiting:
             return codec.accept(json.loads(text), what)  # it comes from outside, where fields have their aliases
         except (InvalidInput, InvalidValue) as error:  # so neither this program is at fault, nor an older one
             raise InvalidInput(error.message, code=code, path=error.path, hint=error.hint) from None
-
-
-def ended_well(entry: Entry) -> bool:
-    """Whether a `child.ended` tells of a success."""
-    return bool(json.loads(entry.data)["status"] == SUCCEEDED)
 
 
 def _opening(record: Record) -> str:

@@ -144,11 +144,12 @@ class Worker:
         if self._loop_task is None:
             return
         self._wake()
-        await self.quarantine.stop()
         await asyncio.wait([self._loop_task])
+        aside = asyncio.create_task(self.quarantine.stop())  # it drains while our own attempts do
         if self._held and drain > 0:
             await asyncio.wait([holding.task for holding in self._held.values()], timeout=drain)
         await self._see_off_all(HandedBack())
+        await asyncio.wait([aside])
         await self._stop_control()
         await self._heart.stop()
         self._executor.offload.close()

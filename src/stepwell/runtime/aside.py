@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final
 
@@ -22,8 +22,8 @@ from stepwell.engine.quarantine import Aside
 
 _log = logging.getLogger("stepwell.engine")
 
-CANNOT_LOAD: Final = 3
-"""How the process exits when it cannot load the apps."""
+BEGUN: Final = b"."
+"""What the process writes to its pipe once it works. Its exit code says nothing: a suspect may choose it."""
 _GRACE: Final = 35.0
 
 
@@ -32,7 +32,7 @@ def aside_for(apps: Sequence[App[Any]], store_url: str, *, lease_seconds: float)
     targets = [_target_of(app) for app in apps]
     if None in targets or store_url.startswith("memory:"):
         return None
-    told = json.dumps({"targets": targets, "store": store_url, "lease": lease_seconds})
+    told = {"targets": targets, "store": store_url, "lease": lease_seconds}
     return lambda: _run(told)
 
 
@@ -54,19 +54,36 @@ def _name_in(module: ModuleType, app: App[Any]) -> str | None:
     return next((name for name, value in list(vars(module).items()) if value is app), None)
 
 
-async def _run(told: str) -> None:
-    """Start the process and wait for its end. It dies with a suspect that kills it, which is what it is for."""
+async def _run(told: Mapping[str, Any]) -> None:
+    """Start the process and wait for its end. It dies with a suspect that kills it, which is what it is for.
+
+    Raises when it ended before it worked: to start it again would end the same way.
+    """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "stepwell.runtime.suspects", told, env=environment, stdin=asyncio.subprocess.DEVNULL
-    )
+    heard, pipe = os.pipe()
     try:
-        ended = await process.wait()
-    except asyncio.CancelledError:
-        await _end(process)
-        raise
-    if ended == CANNOT_LOAD:
-        raise RuntimeError("the process could not load the apps")
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "stepwell.runtime.suspects",
+                json.dumps({**told, "pipe": pipe}),
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(pipe,),
+            )
+        finally:
+            os.close(pipe)
+        try:
+            ended = await process.wait()
+        except asyncio.CancelledError:
+            await _end(process)
+            raise
+        os.set_blocking(heard, False)
+        if os.read(heard, 1) != BEGUN:
+            raise RuntimeError(f"the process ended before it worked ({ended})")
+    finally:
+        os.close(heard)
     _log.info("the process for runs that were lost again and again has ended (%s)", ended)
 
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-from stepwell.app import App
 from stepwell.plugins import load_target
-from stepwell.runtime.aside import CANNOT_LOAD
+from stepwell.runtime.aside import BEGUN
 from stepwell.runtime.composition import Runtime
 
 
@@ -31,24 +32,15 @@ class _Aside(Runtime[Any]):
             task.cancel()
 
 
-async def _work(apps: list[App[Any]], store: str, lease: float) -> None:
+async def _work(told: Mapping[str, Any]) -> None:
+    apps = [load_target(target).app for target in told["targets"]]
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with _Aside(*apps, store=store, capacity=1, lease=lease) as runtime:
+    async with _Aside(*apps, store=told["store"], capacity=1, lease=told["lease"]) as runtime:
+        os.write(told["pipe"], BEGUN)
+        os.close(told["pipe"])
         await runtime.work(stop)
 
 
-def main() -> int:
-    """The process: 3 when the apps cannot be loaded."""
-    told = json.loads(sys.argv[-1])
-    try:
-        apps = [load_target(target).app for target in told["targets"]]
-    except Exception as error:  # noqa: BLE001 - a user's module may raise anything; the worker goes on without us
-        sys.stderr.write(f"the apps cannot be loaded here: {error}\n")
-        return CANNOT_LOAD
-    asyncio.run(_work(apps, told["store"], told["lease"]))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    asyncio.run(_work(json.loads(sys.argv[-1])))

@@ -556,7 +556,7 @@ class TestCancel:
 class TestTurns:
     """Synchronized sessions and children: whoever waits for a child must never be waited for by it."""
 
-    async def run(self, name: str, value: object, session: str) -> RunResult[Any]:
+    async def run(self, name: str, value: object, session: str | None) -> RunResult[Any]:
         app = App("turns")
 
         @app.agent(session="synchronized")
@@ -593,6 +593,9 @@ class TestTurns:
     @pytest.mark.parametrize(("agent", "session"), [("elsewhere", "a"), ("through", "a")])
     async def test_in_its_own_session_a_child_is_part_of_the_turn(self, agent: str, session: str) -> None:
         assert (await self.run(agent, session, session)).ok
+
+    async def test_in_a_session_of_ones_own_nobody_else_is_kept_waiting(self) -> None:
+        assert (await self.run("elsewhere", "b", session=None)).ok
 
     async def test_who_holds_no_turn_may_wait_for_one(self) -> None:
         assert (await self.run("middle", "b", session="a")).output == 2

@@ -9,17 +9,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from functools import partial
 from heapq import heappop, heappush
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from stepwell.domain import transitions
 from stepwell.domain.event import Entry
 from stepwell.domain.lane import AWAY, BLOCKED, FREE
-from stepwell.domain.run import RUNNING, Lifecycle, RunRecord, place_in_queue
+from stepwell.domain.run import RUNNING, SUSPECT_AFTER, Lifecycle, RunRecord, place_in_queue
 from stepwell.domain.transitions import Change
 from stepwell.stores.memory.queue import Line, Place, claimable
-
-SUSPECT_AFTER: Final = 2
-"""So many losses without progress in between make a run a suspect."""
 
 
 class Kind(NamedTuple):

@@ -14,7 +14,7 @@ import apsw
 from stepwell.domain import transitions
 from stepwell.domain.event import Entry
 from stepwell.domain.outcome import NEVER
-from stepwell.domain.run import RUNNING, Lease, Lifecycle, place_in_queue
+from stepwell.domain.run import RUNNING, SUSPECT_AFTER, Lease, Lifecycle, place_in_queue
 from stepwell.domain.transitions import Change, ClaimCause
 from stepwell.ports.store import Claim, ClaimRequest, Claims
 from stepwell.stores.sqlite import statements
@@ -27,7 +27,6 @@ from stepwell.stores.sqlite.statements import fetch, sql
 from stepwell.stores.sqlite.ties import settle
 from stepwell.stores.sqlite.workers import record_deaths
 
-MANY_LOSSES: Final = 2
 """So many losses without progress in between make a run a suspect."""
 
 _MOST_ENDED_AT_ONCE: Final = 200
@@ -90,7 +89,7 @@ _DUE_SUSPECTS: Final = sql(
     """
 )
 
-_SUSPECT_FROM: Final[Mapping[ClaimCause, int]] = {"lost": MANY_LOSSES - 1, "expired": MANY_LOSSES}
+_SUSPECT_FROM: Final[Mapping[ClaimCause, int]] = {"lost": SUSPECT_AFTER - 1, "expired": SUSPECT_AFTER}
 
 
 class Pass(NamedTuple):
@@ -106,7 +105,7 @@ class Pass(NamedTuple):
 
     def is_for(self, life: Lifecycle) -> bool:
         """Whether it takes such runs."""
-        return self.suspects is None or (life.losses >= MANY_LOSSES) == self.suspects
+        return self.suspects is None or (life.losses >= SUSPECT_AFTER) == self.suspects
 
     def allows(self, life: Lifecycle) -> bool:
         """Whether a run may be claimed, with this result. What ends or is set aside by it is given to nobody."""
