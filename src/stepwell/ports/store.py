@@ -205,7 +205,8 @@ class Store(Protocol):
           takes its capacity from the newest submission that names it. A delayed run takes its place when it is due.
         * A session lane that is not free under `busy="reject"`: `Busy` (`session.busy`); under `"interrupt"`: whoever
           holds or awaits its ticket is cancelled; under `"answer"`: the input answers the oldest open question of the
-          run that holds the ticket, which is given back as the run, and if it asks nothing the new run stands in line.
+          run that holds the ticket which is one of the submission's `answers`, and that run is given back; without
+          such a question the new run stands in line.
         """
         ...
 
