@@ -65,39 +65,39 @@ def claims_without_a_fence(life: Lifecycle, *, worker: str, cause: ClaimCause, n
 # ---------------------------------------------------------------- writes
 
 
-def applies_twice(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
+def applies_twice(life: Lifecycle, write: Commit, *, fence: int, **more: Any) -> Change:
     """A write that had landed is not recognised."""
     number = max(write.number, life.commit_no + 1)
-    return _commit(life, write._replace(number=number), fence=fence, now=now)
+    return _commit(life, write._replace(number=number), fence=fence, **more)
 
 
-def recognises_numbers_alone(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
+def recognises_numbers_alone(life: Lifecycle, write: Commit, *, fence: int, **more: Any) -> Change:
     """A write with a number that was used is taken for one that had landed, whoever sends it."""
-    return Change(life, ()) if write.number <= life.commit_no else _commit(life, write, fence=fence, now=now)
+    return Change(life, ()) if write.number <= life.commit_no else _commit(life, write, fence=fence, **more)
 
 
-def forgets_its_number(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
+def forgets_its_number(life: Lifecycle, write: Commit, *, fence: int, **more: Any) -> Change:
     """The last write, which gives the lease back, is not remembered."""
-    change = _commit(life, write, fence=fence, now=now)
+    change = _commit(life, write, fence=fence, **more)
     return change if write.outcome is None or change.life is life else _life(change, commit_no=life.commit_no)
 
 
-def sleeps_over_what_came(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
+def sleeps_over_what_came(life: Lifecycle, write: Commit, *, fence: int, **more: Any) -> Change:
     """Parks without a look at the number that the attempt had read up to."""
     if isinstance(write.outcome, Parked):
         write = write._replace(outcome=replace(write.outcome, at_seq=None))
-    return _commit(life, write, fence=fence, now=now)
+    return _commit(life, write, fence=fence, **more)
 
 
-def tells_nothing_of_the_end(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
+def tells_nothing_of_the_end(life: Lifecycle, write: Commit, *, fence: int, **more: Any) -> Change:
     """The event of an outcome is left for another write."""
-    change = _commit(life, write, fence=fence, now=now)
+    change = _commit(life, write, fence=fence, **more)
     return Change(change.life, change.drafts[: len(write.drafts)])
 
 
-def writes_in_two_parts(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
+def writes_in_two_parts(life: Lifecycle, write: Commit, *, fence: int, **more: Any) -> Change:
     """The facts are written first, and the run in a write of its own."""
-    change = _commit(life, write, fence=fence, now=now)
+    change = _commit(life, write, fence=fence, **more)
     return Change(life, write.drafts) if write.drafts and change.life is not life else change
 
 
@@ -121,15 +121,15 @@ def counts_attempts_at_their_end(life: Lifecycle, *, worker: str, cause: ClaimCa
     return _life(change, attempt=life.attempt) if cause == "lost" else change
 
 
-def never_forgives_losses(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
+def never_forgives_losses(life: Lifecycle, write: Commit, *, fence: int, **more: Any) -> Change:
     """Progress does not put the losses in a row back to none."""
-    change = _commit(life, write, fence=fence, now=now)
+    change = _commit(life, write, fence=fence, **more)
     return change if change.life is life else _life(change, losses=life.losses)
 
 
-def counts_no_errors(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
+def counts_no_errors(life: Lifecycle, write: Commit, *, fence: int, **more: Any) -> Change:
     """An attempt that ended in an error is not counted."""
-    return _life(_commit(life, write, fence=fence, now=now), errors=life.errors)
+    return _life(_commit(life, write, fence=fence, **more), errors=life.errors)
 
 
 def charges_nothing(life: Lifecycle, *, worker: str, cause: ClaimCause, now: int) -> Change:
@@ -192,11 +192,11 @@ def cleans_up_again(life: Lifecycle, *, worker: str, cause: ClaimCause, now: int
     return _claim(life, worker=worker, cause="due" if life.cancelling else cause, now=now)
 
 
-def forgets_a_cancel(life: Lifecycle, outcome: Outcome, now: int) -> Change:
+def forgets_a_cancel(life: Lifecycle, outcome: Outcome, now: int, **more: Any) -> Change:
     """A cancelled run that is handed back is queued as if nothing had been asked."""
     if isinstance(outcome, HandedBack):
         life = life._replace(cancelling=0)
-    return _settle(life, outcome, now)
+    return _settle(life, outcome, now, **more)
 
 
 def forgets_a_pause(life: Lifecycle, *, worker: str, cause: ClaimCause, now: int) -> Change:
@@ -204,11 +204,11 @@ def forgets_a_pause(life: Lifecycle, *, worker: str, cause: ClaimCause, now: int
     return _claim(life._replace(pausing=0), worker=worker, cause=cause, now=now)
 
 
-def overtakes_a_pause(life: Lifecycle, outcome: Outcome, now: int) -> Change:
+def overtakes_a_pause(life: Lifecycle, outcome: Outcome, now: int, **more: Any) -> Change:
     """An error that is tried again is stronger than a pause that was asked for."""
     if isinstance(outcome, Retrying):
         life = life._replace(pausing=0)
-    return _settle(life, outcome, now)
+    return _settle(life, outcome, now, **more)
 
 
 def pauses_the_cancelled(life: Lifecycle, *, by: str, now: int) -> Change | None:

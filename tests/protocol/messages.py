@@ -75,11 +75,11 @@ def may_write(core: Core, bounds: Bounds) -> list[Message]:
     """What a holder may decide to write that has read the whole journal."""
     life = core.life
     found = [Message(f"step {core.steps + 1}", step=core.steps + 1)] if core.steps < bounds.steps else []
-    found += [Message("return", Succeeded(Payload("1"))), Message("fail", Failed(_ERROR))]
+    found.append(Message("return", Succeeded(Payload("1"))))
     if life.cancelling:
         found.append(Message("cancelled", Cancelled("request")))
     else:
-        found += [*_stops(core, bounds), *_waiting(core, bounds)]
+        found += [Message("fail", Failed(_ERROR)), *_stops(core, bounds), *_waiting(core, bounds)]
     if bounds.limits:
         found.append(Message("note", leased=TIMEOUT))
         found.append(Message("over time", TimedOut("timeout"), leased=TIMEOUT))

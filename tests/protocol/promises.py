@@ -51,6 +51,7 @@ _ENDS_BY: Final[dict[type, str]] = {
 }
 _Shown: TypeAlias = tuple[int, tuple[str, str | None]]
 _CANCELLED: Final[_Shown] = 0, ("cancelled", None)
+_TO_CLEAN_UP: Final[_Shown] = 0, ("queued", None)
 
 
 def expect(holds: bool, promise: str) -> None:
@@ -178,17 +179,19 @@ def check_claim(core: Core, after: Lifecycle, cause: str, bounds: Bounds) -> Non
     expect(not (before.cancelling and core.cleaning), f"{what}: the clean-up runs at most once")
 
 
-def check_outcome(before: Lifecycle, after: Lifecycle, outcome: Outcome, *, overslept: bool) -> None:
+def check_outcome(core: Core, after: Lifecycle, outcome: Outcome, *, overslept: bool) -> None:
     """What an outcome that is accepted makes of the run. `overslept`: something was written since the last look."""
+    before = core.life
     if before.cancelling and not isinstance(outcome, (Succeeded, Cancelled)):
-        counted, shown = _CANCELLED
+        counted, shown = _TO_CLEAN_UP if core.hooked and not isinstance(outcome, (TimedOut, Exhausted)) else _CANCELLED
+        expect(after.ended or is_due(after), "P10: a clean-up can be claimed at once")
     else:
         counted, shown = _shown_after(before, outcome)
     what = f"{type(outcome).__name__} of a {'cancelling ' if before.cancelling else ''}run"
     check_counters(before, after, what, losses=-1, errors=counted)
     expect((after.status, after.hold) == shown, f"{what}: it is {after.status}, {after.hold}, not {shown}")
     expect(after.leased >= before.leased + before.held, f"{what}: leased time is never given back")
-    if isinstance(outcome, Parked) and not after.ended:
+    if isinstance(outcome, Parked) and after.status == "waiting":
         at = min(outcome.wake_at, NOW) if overslept else outcome.wake_at
         expect(
             after.available_at == at,

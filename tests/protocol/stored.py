@@ -317,7 +317,7 @@ class Stored:
         following = life.commit_no + 1 if current and not again else 1
         write = message.commit(following, joined=joined)
         try:
-            change = transitions.commit(life, write, fence=fence, now=NOW)
+            change = transitions.commit(life, write, fence=fence, now=NOW, has_hook=core.hooked)
         except LeaseLost:
             expect(not (current and again), f"a write that landed is acknowledged again [{what}]")
             expect(not (current and life.status == "running"), f"P3: the holder may write [{what}]")
@@ -331,7 +331,7 @@ class Stored:
 
     def _accept(self, core: Core, message: Message, what: str, fence: int, told: Beside) -> Landing:
         life = core.life
-        change = transitions.commit(life, told.write, fence=fence, now=NOW)
+        change = transitions.commit(life, told.write, fence=fence, now=NOW, has_hook=core.hooked)
         expect(life.status == "running", f"P3: only the holder of a lease writes [{what}]")
         expect(not message.step or message.step > core.steps, f"P2: a finished step is committed once [{what}]")
         expect(change.life.commit_no == told.write.number, f"P2: a write that landed is remembered [{what}]")
@@ -339,7 +339,7 @@ class Stored:
         if outcome is None:
             check_counters(life, change.life, what, losses=-1)
         else:
-            check_outcome(life, change.life, outcome, overslept=not message.fresh)
+            check_outcome(core, change.life, outcome, overslept=not message.fresh)
         read = message.parks() and message.fresh
         noted = {
             "steps": max(core.steps, message.step),
@@ -349,6 +349,8 @@ class Stored:
             "unread": (core.unread and not read) or told.missed,
             "fresh": core.fresh or (isinstance(outcome, Retrying) and not life.cancelling),
         }
+        if life.cancelling and outcome is not None and not change.life.ended:
+            noted["cleaning"] = False  # the attempt had not heard of the cancel, or it would have said so
         after, _, raised = self._apply(core, change, what, **noted)
         expect(not raised, f"the fence stays when the lease is given back [{what}]")
         return Landing(self.label(what, helps=True), after, refused=False)

@@ -61,6 +61,10 @@ PAUSED_ON_REQUEST: Final = Held(PAUSED, by="pause")
 """How an attempt stops because a pause was asked for. If that was taken back meanwhile, the run is handed back."""
 
 
+_LETS_GO: Final = (Parked, Retrying, HandedBack, Held, Failed)
+"""The outcomes that a cancel undoes. Who passed a limit has no time left for a clean-up."""
+
+
 class Change(NamedTuple):
     """The lifecycle after a transition (its `seq` not yet advanced) and the facts that tell it."""
 
@@ -234,8 +238,9 @@ def refusal(life: Lifecycle, fence: int) -> str | None:
     return f"the lease was given back (the run is {life.shown})"
 
 
-def commit(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
+def commit(life: Lifecycle, write: Commit, *, fence: int, now: int, has_hook: bool = False) -> Change:
     """Apply one write of the lease holder; one that had landed changes nothing again, also when it gave the lease back.
+    `has_hook` says whether the run's agent has a clean-up for cancels.
 
     Raises `LeaseLost` when the fence is not the current one or the lease was given back, and changes nothing then.
     """
@@ -247,15 +252,21 @@ def commit(life: Lifecycle, write: Commit, *, fence: int, now: int) -> Change:
     if write.outcome is None:
         return Change(life._replace(commit_no=write.number, losses=0, held=write.leased), write.drafts)
     noted = life._replace(commit_no=write.number, losses=0, leased=life.leased + write.leased, held=0)
-    change = settle(noted, write.outcome, now)
+    change = settle(noted, write.outcome, now, has_hook=has_hook)
     return Change(change.life, write.drafts + change.drafts)
 
 
-def settle(life: Lifecycle, outcome: Outcome, now: int) -> Change:
+def settle(life: Lifecycle, outcome: Outcome, now: int, *, has_hook: bool = False) -> Change:
     """How an attempt stops. A cancel that was asked for wins over everything but a return; a pause over everything but
     an end.
+
+    An attempt that lets go of its run before it heard of the cancel has not cleaned up (one that has says `Cancelled`):
+    the run is due for that at once.
     """
     if life.cancelling and not isinstance(outcome, (Succeeded, Cancelled)):
+        if has_hook and isinstance(outcome, _LETS_GO):
+            told = Draft(event.RUN_HANDED_BACK, dumps({"worker": life.worker}))
+            return Change(life._replace(status=QUEUED, available_at=now, worker=None), (told,))
         return _end(life, now, CANCELLED, "cancelled", event.RUN_CANCELLED, '{"by":"request","reason":null}')
     match outcome:
         case Succeeded(output):

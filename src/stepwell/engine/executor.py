@@ -10,7 +10,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from stepwell.domain.errors import Fail, InvalidInput, InvalidValue, StepwellError, StoreError
-from stepwell.domain.event import Entry, to_datetime
+from stepwell.domain.event import RUN_CANCELLING, Entry, to_datetime
 from stepwell.domain.outcome import Cancelled, Failed, HandedBack, Outcome, Retrying, Succeeded, TimedOut
 from stepwell.domain.retry import jitter, seconds
 from stepwell.domain.run import RunRecord
@@ -118,8 +118,10 @@ class Executor:
         attempt.close(stop)
         await self._leave_waits(attempt)  # from here on nobody cancels this task: what is left is to write the end
         _returned()
-        if isinstance(stop, Cancelled) and runnable.hooked:
-            await self._clean_up(attempt, runnable)
+        if isinstance(stop, Cancelled):
+            stop = await who_cancelled(self._store, attempt.record.id)
+            if runnable.hooked:
+                await self._clean_up(attempt, runnable)
         if isinstance(stop, Lost):
             _log.warning("run %s: the lease was lost, nothing more is written", attempt.record.id)
             return None
@@ -247,6 +249,16 @@ class Executor:
         else:
             delay = retry.delay(failures, jitter(attempt.record.id, "attempt", str(failures)))
         return Retrying(info, self._clock.now() + round(delay * 1_000_000))
+
+
+async def who_cancelled(store: Store, run_id: str) -> Cancelled:
+    """The end of a run that was cancelled, which names who asked for it, and why."""
+    try:
+        asked = await store.last_entry(run_id, (RUN_CANCELLING,))
+    except StoreError as error:  # it stands in the journal all the same
+        _log.warning("run %s: who cancelled it cannot be read: %s", run_id, error)
+        asked = None
+    return Cancelled("request") if asked is None else Cancelled(**json.loads(asked.data))
 
 
 def _worth_retrying(error: BaseException) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -148,7 +147,7 @@ class StepRunner:
         facts = record.facts()
         if record.failed:
             error = facts["error"]
-            self._report(step, "failed", error=error["message"])
+            self._report(step, "failed", error=_said(error.get("type"), error["message"]))
             raise _step_failed(step, ErrorInfo(error["code"], error["message"], error["retryable"], error.get("type")))
         text = await self._attempt.read_payload(facts, "result", step.call.step)
         try:
@@ -180,7 +179,7 @@ class StepRunner:
         """One try, recorded: (True, result), or (False, seconds until the next)."""
         task = asyncio.current_task()
         before = _cancels(task)
-        began = time.perf_counter()
+        began = self._attempt.clock.elapsed()
         try:
             _before()
             value = await self._invoke(step)
@@ -230,7 +229,7 @@ class StepRunner:
             return await value if inspect.isawaitable(value) else value
 
     async def _complete(self, step: Step, text: str, began: float) -> None:
-        ms = round((time.perf_counter() - began) * 1000, 3)
+        ms = round((self._attempt.clock.elapsed() - began) * 1000, 3)
         payload = await self._attempt.payload(text)
         data = f'{{{step.identity},"ms":{ms},{payload.field("result")}}}'
         await self._commit(step, Draft(event.STEP_COMPLETED, data, step.call.step))
@@ -278,12 +277,12 @@ class StepRunner:
             delay, info = None, describe_error(wrong, code="step.error")
         if delay is None:
             await self._note_failure(step, info, None)
-            self._report(step, "failed", error=info.message)
+            self._report(step, "failed", error=_said(info.type, info.message))
             await self._told(step)
             raise _step_failed(step, info) from error
         retry_at = self._attempt.clock.now() + round(delay * 1_000_000)
         await self._note_failure(step, info, retry_at)
-        self._report(step, "retrying", error=info.message, retry_in=delay)
+        self._report(step, "retrying", error=_said(info.type, info.message), retry_in=delay)
         return False, delay
 
     async def _note_failure(self, step: Step, error: ErrorInfo, retry_at: int | None) -> None:
@@ -308,7 +307,7 @@ class StepRunner:
         self._attempt.before_acting()
         task = asyncio.current_task()
         before = _cancels(task)
-        began = time.perf_counter()
+        began = self._attempt.clock.elapsed()
         try:
             bound = describe(finder)
             value = await self._call(step, bound)
@@ -407,10 +406,13 @@ class StepRunner:
             _log.exception("run %s: what observes its steps failed", self._attempt.record.id)
 
 
+def _said(kind: str | None, message: str) -> str:
+    return f"{kind}: {message}" if kind else message
+
+
 def _step_failed(step: Step, error: ErrorInfo) -> StepFailed:
-    why = f"{error.type}: {error.message}" if error.type else error.message
     return StepFailed(
-        f"step {step.call.name} failed: {why}",
+        f"step {step.call.name} failed: {_said(error.type, error.message)}",
         step=step.call.step,
         error_type=error.type or error.code,
         code=error.code,

@@ -24,7 +24,7 @@ from stepwell.domain.transitions import PAUSED_ON_REQUEST, RUN_TIMEOUT
 from stepwell.domain.values import dumps
 from stepwell.engine.attempt import LOST, Attempt, Lost
 from stepwell.engine.defaults import DRAIN, LEASE_SECONDS
-from stepwell.engine.executor import CLEAN_UP, Ending, Executor
+from stepwell.engine.executor import CLEAN_UP, Ending, Executor, who_cancelled
 from stepwell.engine.failure import describe_error
 from stepwell.engine.heartbeat import Heart
 from stepwell.engine.quarantine import Aside, Quarantine
@@ -473,16 +473,12 @@ class Worker:
                 return
             if not attempt.returned:
                 task.cancel()
-        if self._is_cleaning(holding) and (await asyncio.wait([task], timeout=CLEAN_UP))[0]:
+        if attempt.cleaning and (await asyncio.wait([task], timeout=CLEAN_UP))[0]:
             return
         _log.warning("run %s does not stop; it is left behind", attempt.record.id)
         self._forget(holding)
         if attempt.stop is not None and not isinstance(attempt.stop, Lost):
             await self._write_end(attempt.lease, attempt.stop, leased=attempt.leased())
-
-    @staticmethod
-    def _is_cleaning(holding: _Holding) -> bool:
-        return holding.attempt.cleaning
 
     def _write_later(self, lease: Lease, outcome: Outcome) -> None:
         self._run_errand(self._write_end(lease, outcome))
@@ -494,6 +490,8 @@ class Worker:
 
     async def _write_end(self, lease: Lease, outcome: Outcome, *, leased: int = 0) -> None:
         """End an attempt from outside its task, which either does not exist or does not stop."""
+        if isinstance(outcome, Cancelled):
+            outcome = await who_cancelled(self._store, lease.run_id)
         try:
             await self._store.commit(lease, Commit(_LAST_COMMIT, outcome=outcome, leased=leased))
         except (LeaseLost, StoreError) as error:

@@ -175,7 +175,7 @@ def test_events_are_written_as_json_lines(hello: Project) -> None:
 def test_a_failure_shows_the_user_his_own_frames(desk: Project) -> None:
     done = desk.stepwell("run", "desk.py:broken", "0")
     assert (done.code, done.out) == (1, "")
-    assert "✗ divide    division by zero" in done.err
+    assert "✗ divide    ZeroDivisionError: division by zero" in done.err
     assert "error[step.error]: broken failed: step divide failed: ZeroDivisionError: division by zero\n" in done.err
     assert "in broken\n    return await ctx.step(divide, 1, b)\n" in done.err
     assert "in divide\n    return a / b\n" in done.err

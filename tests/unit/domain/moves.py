@@ -54,10 +54,10 @@ def claim(cause: transitions.ClaimCause) -> Cause:
     return lambda life: transitions.claim(life, worker="w2", cause=cause, now=NOW)
 
 
-def write(outcome: Outcome | None, *drafts: Draft) -> Cause:
+def write(outcome: Outcome | None, *drafts: Draft, has_hook: bool = False) -> Cause:
     """The holder of the lease commits."""
     return lambda life: transitions.commit(
-        life, Commit(life.commit_no + 1, drafts, outcome, TOLD), fence=life.fence, now=NOW
+        life, Commit(life.commit_no + 1, drafts, outcome, TOLD), fence=life.fence, now=NOW, has_hook=has_hook
     )
 
 

@@ -74,6 +74,13 @@ WAYS_TO_CANCEL: list[tuple[str, Outcome, str]] = [
     ("parking although something arrived", Parked(LATER, "[]", at_seq=1), "cancelled"),
     ("the hook's end", Cancelled(by="ann", reason="why not"), "why not"),
 ]
+WAYS_TO_LET_GO: list[tuple[str, Outcome]] = [
+    ("it parks", Parked(NEVER, "[]")),
+    ("an error", Failed(ERROR)),
+    ("an error to try again", Retrying(ERROR, LATER)),
+    ("its worker leaves", HandedBack()),
+    ("a pause", PAUSED_ON_REQUEST),
+]
 ENDS_OF_A_PAUSING_RUN: list[tuple[str, Outcome, str, dict[str, Any]]] = [
     ("failed", Failed(ERROR), "agent.error", {"errors": 1}),
     ("timed_out", TimedOut("timeout"), "timeout", {}),
@@ -298,6 +305,27 @@ TABLE: dict[str, Row] = {
         )
         for name, outcome, reason in WAYS_TO_CANCEL
     },
+    **{
+        f"a cancel that the attempt had not heard of when it let go of a run with a hook: {name}": Row(
+            CANCELLING,
+            write(outcome, has_hook=True),
+            committed({"status": "queued", "worker": None, "available_at": NOW}),
+            ["run.handed_back"],
+        )
+        for name, outcome in WAYS_TO_LET_GO
+    },
+    "a cancel of a run with a hook is carried out, by the end of its hook": Row(
+        CANCELLING,
+        write(Cancelled("ann", "late"), has_hook=True),
+        committed(ended("cancelled", "late")),
+        ["run.cancelled"],
+    ),
+    "a cancel of a run with a hook is carried out, by a limit": Row(
+        CANCELLING,
+        write(TimedOut("timeout"), has_hook=True),
+        committed(ended("cancelled", "cancelled")),
+        ["run.cancelled"],
+    ),
     "a cancel is carried out, by the death of the worker": Row(
         CANCELLING, claim("lost"), ended("cancelled", "worker lost", fence=3, **CHARGED), ["run.cancelled"]
     ),

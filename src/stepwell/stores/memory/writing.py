@@ -123,14 +123,14 @@ class Writing:
 
     def commit(self, row: Row, lease: Lease, write: Commit) -> None:
         """One write of the lease holder."""
-        life = row.run.life
-        change = transitions.commit(life, write, fence=lease.fence, now=self.now)
+        life, hook = row.run.life, bool(row.run.hooked)
+        change = transitions.commit(life, write, fence=lease.fence, now=self.now, has_hook=hook)
         if change.life is life:
             return  # it had landed
         if not write.plain:
             self._tables.sessions.check(row.run.tenant, write.writes)
             told = self._beside(row.run, write)
-            change = transitions.commit(life, told, fence=lease.fence, now=self.now)
+            change = transitions.commit(life, told, fence=lease.fence, now=self.now, has_hook=hook)
         gives_up = isinstance(write.outcome, Parked) and write.outcome.release
         self.apply(row, change, keep_session=not gives_up)
 

@@ -54,7 +54,8 @@ class Extend(Operation):
         if change.life is not row.life:
             if self._write.writes:
                 batch.part(Sessions).check(row.tenant, self._write.writes)
-            change = transitions.commit(row.life, self._beside(batch, row), fence=fence, now=batch.now)
+            write, hook = self._beside(batch, row), row.hooked
+            change = transitions.commit(row.life, write, fence=fence, now=batch.now, has_hook=hook)
             note_release(batch, row, self._write.outcome)
             (batch.append if self._write.outcome is None else batch.change)(row, change)
         self.answer = Committed(row.life.seq, row.control)

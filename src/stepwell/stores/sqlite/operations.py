@@ -192,7 +192,7 @@ class Submit(Operation):
                 row.life,
                 by=SESSION_LANE,
                 reason="interrupted by a new run",
-                has_hook=bool(row.record.hooked),
+                has_hook=row.hooked,
                 now=batch.now,
             )
             if change is not None:
@@ -237,9 +237,12 @@ class Append(Operation):
 
     def apply(self, batch: Batch) -> None:
         row = batch.row(self._lease.run_id)
-        change = transitions.commit(row.life, self._write, fence=self._lease.fence, now=batch.now)
+        change = self._change(row, batch.now)
         self._take_over(batch, row, change)
         self.answer = Committed(row.life.seq, row.control)
+
+    def _change(self, row: Row, now: int) -> Change:
+        return transitions.commit(row.life, self._write, fence=self._lease.fence, now=now)
 
     def _take_over(self, batch: Batch, row: Row, change: Change) -> None:
         batch.append(row, change)
@@ -249,6 +252,12 @@ class Settle(Append):
     """Add the last facts of an attempt, and what became of it."""
 
     kind = "outcome"
+
+    def prepare(self, batch: Batch) -> None:
+        batch.want_run(self._lease.run_id)
+
+    def _change(self, row: Row, now: int) -> Change:
+        return transitions.commit(row.life, self._write, fence=self._lease.fence, now=now, has_hook=row.hooked)
 
     def _take_over(self, batch: Batch, row: Row, change: Change) -> None:
         note_release(batch, row, self._write.outcome)

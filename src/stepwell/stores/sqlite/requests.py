@@ -115,7 +115,7 @@ class Cancel(Request):
     def apply(self, batch: Batch) -> None:
         row = self._row(batch)
         change, self.answer = transitions.cancel(
-            row.life, by=self._by, reason=self._reason, has_hook=bool(row.record.hooked), now=batch.now
+            row.life, by=self._by, reason=self._reason, has_hook=row.hooked, now=batch.now
         )
         if change is not None:
             self._change(batch, row, change)

@@ -19,6 +19,7 @@ _FACTS_AT: Final = 3
 _LIFE_AT: Final = _FACTS_AT + len(FACTS)
 _TENANT: Final = FACTS.index("tenant")
 _PARENT: Final = FACTS.index("parent")
+_HOOKED: Final = FACTS.index("hooked")
 _CALM: Final = Control()
 
 
@@ -59,6 +60,11 @@ class Row:
         """The id of the run that made this one. The facts must have been loaded."""
         parent: str | None = self.facts[_PARENT]
         return parent
+
+    @property
+    def hooked(self) -> bool:
+        """Whether the run's agent has a clean-up for cancels. The facts must have been loaded."""
+        return bool(self.facts[_HOOKED])
 
     @property
     def record(self) -> RunRecord:

@@ -35,6 +35,7 @@ from stepwell.testing.conformance.harness import (
     events,
     is_due,
     kinds,
+    note,
     stored,
     take,
     take_over,
@@ -69,6 +70,12 @@ started = pytest.mark.parametrize(
 ended = pytest.mark.parametrize(
     "outcome",
     [Succeeded(Payload("1")), Failed(_ERROR, dead=True), Cancelled(by="ann")],
+    ids=lambda outcome: type(outcome).__name__,
+)
+
+letting_go = pytest.mark.parametrize(
+    "outcome",
+    [Parked(NEVER, "[]"), HandedBack(), Retrying(_ERROR, _LATER), Held("paused", by="pause"), Failed(_ERROR)],
     ids=lambda outcome: type(outcome).__name__,
 )
 
@@ -118,6 +125,32 @@ class CancelContract:
         last = (await events(one, lease.run_id))[-1]
         assert (last.kind, loads(last.data)) == ("run.cancelling", {"by": "ann", "reason": "not needed"})
         assert (await append(one, lease, 1, "goes on")).control == (True, False)
+
+    @letting_go
+    async def test_who_had_not_heard_of_it_leaves_the_clean_up_to_the_next(
+        self, harness: Harness, outcome: Outcome
+    ) -> None:
+        one, other = await harness.views()
+        lease = await harness.started(one, hooked=1)
+        assert await other.cancel(lease.run_id, by="ann", reason="not needed") == "cancelling"
+        await one.commit(lease, Commit(1, (note("the last step"),), outcome=outcome))
+        life = (await other.get(lease.run_id)).life
+        assert (life.status, life.hold, life.cancelling, life.worker) == ("queued", None, 1, None)
+        assert (await kinds(one, lease.run_id))[-1] == "run.handed_back"
+        [claim] = await take(other, await harness.worker(other))
+        assert (claim.run.life.cancelling, claim.run.life.attempt) == (1, 1)
+        await other.commit(claim.lease, Commit(1, outcome=Cancelled(by="ann", reason="not needed")))
+        assert (await one.get(lease.run_id)).life.status == "cancelled"
+
+    @letting_go
+    async def test_without_a_clean_up_whatever_stops_the_attempt_ends_the_run(
+        self, harness: Harness, outcome: Outcome
+    ) -> None:
+        store = await harness.make()
+        lease = await harness.started(store)
+        assert await store.cancel(lease.run_id, by="ann") == "cancelling"
+        await store.commit(lease, Commit(1, outcome=outcome))
+        assert (await store.get(lease.run_id)).life.status == "cancelled"
 
     @ended
     async def test_an_ended_run_stays_as_it_is(self, harness: Harness, outcome: Outcome) -> None:

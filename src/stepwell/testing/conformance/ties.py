@@ -46,10 +46,11 @@ class TiedModel(Model):
 
     def commit(self, run: ModelRun, lease: Lease, write: Commit) -> Committed:
         """One write of a holder. Raises what the store should."""
-        change = transitions.commit(run.life, write, fence=lease.fence, now=self.now)
+        hook = bool(run.record.hooked)
+        change = transitions.commit(run.life, write, fence=lease.fence, now=self.now, has_hook=hook)
         if change.life is not run.life:
             told = self._beside(run, write)
-            self.apply(run, transitions.commit(run.life, told, fence=lease.fence, now=self.now))
+            self.apply(run, transitions.commit(run.life, told, fence=lease.fence, now=self.now, has_hook=hook))
             self.settle()
         return Committed(run.life.seq, run.control)
 
