@@ -2,7 +2,7 @@
 # Needs Python >= 3.11 and make; everything else comes hashed into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check demo docs docs-check bench storm power protocol lock wheel clean
+.PHONY: help setup test check demo docs docs-check bench storm power protocol simulate proof lock wheel clean
 
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
@@ -42,14 +42,25 @@ docs-check: $(READY) ## tell whether docs/reference is what the code says
 bench: $(READY) ## measure beside the raw limit of this machine (BENCH= passes arguments, such as --quick)
 	$(PYTHON) -m bench $(BENCH)
 
-storm: $(READY) ## run the storms long (STORM_SCALE= times as long as in the suite, 10 if not given; STORM= chooses a folder)
-	STORM_SCALE=$(or $(STORM_SCALE),10) $(PYTHON) -m pytest -m storm -s -o faulthandler_timeout=0 $(STORM)
+storm: $(READY) ## run the storms long (STORM_SCALE= times as long as in the suite, 10 if not given; STORM= chooses a folder, or release)
+	STORM_SCALE=$(or $(STORM_SCALE),10) $(PYTHON) -m pytest -m storm -s -o faulthandler_timeout=0 \
+		$(if $(filter release,$(STORM)),tests/acceptance/storm/test_storm.py,$(STORM))
 
 power: $(READY) ## fail the power, the disk or the process at every write and sync (POWER_SCALE= times the workloads, 25 if not given)
 	POWER_SCALE=$(or $(POWER_SCALE),25) $(PYTHON) -m pytest tests/integration/sqlite/power -o faulthandler_timeout=0
 
 protocol: $(READY) ## look at every state of the run protocol, millions of them (part of `make storm` too)
 	STORM_SCALE=$(or $(STORM_SCALE),10) $(PYTHON) -m pytest tests/protocol -m storm -s -q -o faulthandler_timeout=0
+
+simulate: $(READY) ## simulate engine and store (SEEDS= how many, 2000 if not given; FROM= the first; REPLAY= one, told in full)
+	$(PYTHON) -m tests.simulation $(if $(REPLAY),--replay $(REPLAY),--seeds $(or $(SEEDS),2000) --from $(or $(FROM),0))
+
+PROOF := tests/simulation tests/protocol tests/histories tests/integration/sqlite/power tests/docs/test_faults.py \
+	$(addprefix tests/acceptance/,crashes storm poison zombies clock histories)
+
+proof: $(READY) ## run the layers that RELIABILITY.md is about, alone (TIMES= so many times in a row, 1 if not given)
+	@for time in $$(seq $(or $(TIMES),1)); do \
+		echo "time $$time of $(or $(TIMES),1)"; $(PYTHON) -m pytest -q -n 2 $(PROOF) || exit 1; done
 
 lock: ## pin requirements/*.txt again (needs uv; UPGRADE=1 moves to newer releases, at least a week old)
 	@command -v uv >/dev/null || { echo "error: make lock needs uv on PATH" >&2; exit 1; }

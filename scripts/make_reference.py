@@ -369,7 +369,7 @@ KINDS: Final = {
     event.STEP_FAILED: ("a try failed; with retry_at another follows", "name, digest, function, error, try, retry_at"),
     event.WAIT_OPENED: (
         "the agent waits: for a time, a signal, an answer or a child",
-        "wait, type, name, until; of a question: schema, details, assignee, digest",
+        "wait, type, name, until, lasts; of a question: schema, details, assignee, digest",
     ),
     event.WAIT_CLOSED: (
         "what was waited for has come, or its time is over",

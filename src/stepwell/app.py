@@ -222,7 +222,8 @@ class App(Generic[D]):
         "synchronized" one after the other, in the order of their start; "isolated" at once, each seeing only what it
         wrote itself. `busy` says what a start does in a synchronized session that is not free: "queue" stands in line,
         "reject" raises `Busy` (`session.busy`), "interrupt" cancels those in it and in line, "answer" gives the input
-        to the question that the run in it asks, and stands in line if it asks none or the input does not fit.
+        to the question that the run in it asks, and stands in line if it asks none or the input does not fit. Children
+        of other runs always stand in line.
 
         Raises `InvalidDefinition` for a plain function, a wrong number of parameters, a name that is taken or not
         allowed, a limit below 1, and `busy` without a synchronized session.

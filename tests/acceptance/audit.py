@@ -11,10 +11,36 @@ from typing import Any
 import apsw
 
 AUDIT_TRIGGER = """
-create table if not exists storm_audit(run text, step text, fence int, worker text);
+create table if not exists storm_audit(run text, step text, number int, written int, granted int, ended int);
+create table if not exists storm_ends(run text, kind text, written int, granted int, ended int);
+create table if not exists storm_rewrites(run text, seq int, kind text, how text);
 create trigger if not exists storm_audit_step after insert on journal when new.kind = 'step.completed' begin
-  insert into storm_audit select id, new.step, fence, worker from run where n = new.run;
+  insert into storm_audit select id, new.step, new.data ->> '$.result.step', new.data ->> '$.result.fence',
+    (select data ->> '$.fence' from journal where run = new.run and seq < new.seq
+     and kind in ('run.started', 'run.resumed') order by seq desc limit 1),
+    ended_at is not null
+  from run where n = new.run;
 end;
+create trigger if not exists storm_audit_end after insert on journal when new.kind in
+    ('run.succeeded', 'run.failed', 'run.cancelled', 'run.timed_out', 'run.exhausted') begin
+  insert into storm_ends select id, new.kind, new.data ->> '$.output.fence',
+    (select data ->> '$.fence' from journal where run = new.run and seq < new.seq
+     and kind in ('run.started', 'run.resumed') order by seq desc limit 1),
+    exists (select 1 from journal where run = new.run and seq < new.seq and kind in
+      ('run.succeeded', 'run.failed', 'run.cancelled', 'run.timed_out', 'run.exhausted'))
+  from run where n = new.run;
+end;
+create trigger if not exists storm_audit_update after update on journal begin
+  insert into storm_rewrites select id, old.seq, old.kind, 'changed' from run where n = old.run;
+end;
+create trigger if not exists storm_audit_delete after delete on journal begin
+  insert into storm_rewrites select id, old.seq, old.kind, 'removed' from run where n = old.run;
+end;
+"""
+"""Keeps every step and every end of a run that the store accepts in tables of its own, whatever becomes of the rows of
+the journal: a step with its number; both with the fence of the attempt that wrote it, which steps and agents of a storm
+tell in their results, with the fence with which the run was last given to a worker, and whether the run had ended
+before. And it notes every row of the journal that was changed or removed: none ever is.
 """
 
 

@@ -109,7 +109,7 @@ def test_the_demonstration_kills_continues_and_proves(tmp_path: Path) -> None:
         [sys.executable, APP.with_name("demo.py")], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert re.search(r"^ +\? May we use apsw ", ended.stdout, re.MULTILINE)
+    assert re.search(r"^ +May we use apsw ", ended.stdout, re.MULTILINE)
     assert re.search(r"^ +\$ stepwell answer [0-9a-z]{6} allow$", ended.stdout, re.MULTILINE)
     assert re.search(r"^apsw .* allow: a person$", ended.stdout, re.MULTILINE)
     *lines, last = ended.stdout.splitlines()

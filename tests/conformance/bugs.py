@@ -1,13 +1,13 @@
 """Stores with one bug each, made of the memory store. The suite must find every one."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from stepwell.domain import transitions
 from stepwell.domain.commit import Commit
 from stepwell.domain.event import Draft
-from stepwell.domain.lane import Entrant
+from stepwell.domain.lane import GRANTED, Entrant, Room
 from stepwell.domain.outcome import Outcome, Parked, Payload
 from stepwell.domain.run import RUNNING, Lease, RunRecord
 from stepwell.domain.session import SessionValue, SessionWrite
@@ -15,7 +15,7 @@ from stepwell.domain.submission import Lane, Submission
 from stepwell.domain.transitions import Change, ClaimCause
 from stepwell.domain.wait import ANSWERED, TIMED_OUT, Signal, WaitRecord
 from stepwell.ports.clock import Clock
-from stepwell.ports.store import ClaimRequest, Claims, Committed, Control, Heartbeat, RunQuery, Submitted
+from stepwell.ports.store import Blockage, ClaimRequest, Claims, Committed, Control, Heartbeat, RunQuery, Submitted
 from stepwell.stores.memory.claims import Round
 from stepwell.stores.memory.lanes import Lanes
 from stepwell.stores.memory.runs import Row
@@ -25,6 +25,45 @@ from stepwell.stores.memory.waits import Signals, Waits
 from stepwell.stores.memory.writing import Writing
 
 # ---------------------------------------------------------------- queue, journal, workers
+
+
+class RoundThatBelievesTheClock(Round):
+    def make_up(self) -> None:
+        return
+
+
+class IsPutOffByTheClock(MemoryStore):
+    """Lets a clock that is set back put off what is due."""
+
+    def _round(self, writing: Writing, request: ClaimRequest) -> Round:
+        return RoundThatBelievesTheClock(self._tables, writing, request, elapsed=self._clock.elapsed())
+
+
+class RoundThatMakesUpForGood(Round):
+    def make_up(self) -> None:
+        for row, life in self._runs.put_off(self._now):
+            if life.made_up:
+                self._writing.apply(row, Change(life, ()))
+
+
+class MakesUpForGood(MemoryStore):
+    """A clock that was wrong for a moment makes a delay shorter for good."""
+
+    def _round(self, writing: Writing, request: ClaimRequest) -> Round:
+        return RoundThatMakesUpForGood(self._tables, writing, request, elapsed=self._clock.elapsed())
+
+
+class LanesOfTheOldClock(Lanes):
+    def place_again(self, run_id: str) -> None:
+        return
+
+
+class IsOvertakenInLine(MemoryStore):
+    """Runs that stand in line since before a clock was set back go last."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        super().__init__(clock)
+        self._tables.lanes = LanesOfTheOldClock(self._runs)
 
 
 class ChecksNoFence(MemoryStore):
@@ -440,11 +479,11 @@ class ShowsSessionsToOtherTenants(Buggy):
 
 
 class WideLanes(Lanes):
-    def issue(self, row: Row, lanes: Sequence[Lane]) -> None:
-        super().issue(row, [lane._replace(capacity=lane.capacity + 1) for lane in lanes])
+    def issue(self, row: Row, lanes: Sequence[Lane], parent: str | None = None) -> None:
+        super().issue(row, [lane._replace(capacity=lane.capacity + 1) for lane in lanes], parent)
 
 
-class SeatsOneTooMany(Buggy):
+class GrantsOneTooMany(Buggy):
     """Lets one more run into a lane than it has room for."""
 
     lanes_ = WideLanes
@@ -456,8 +495,8 @@ class LanesThatKeep(Lanes):
             super().leave(run_id)
 
 
-class KeepsTheSeatsOfTheCancelled(Buggy):
-    """Gives back no seat of a run that was cancelled."""
+class KeepsTheTicketsOfTheCancelled(Buggy):
+    """Gives back no ticket of a run that was cancelled."""
 
     lanes_ = LanesThatKeep
 
@@ -468,7 +507,7 @@ class LanesThatForgetSessions(Lanes):
 
 
 class GivesUpThePlaceInTheSession(Buggy):
-    """Gives back every seat of a run that waits, also that of its session."""
+    """Gives back every ticket of a run that waits, also that of its session."""
 
     lanes_ = LanesThatForgetSessions
 
@@ -501,10 +540,83 @@ class LanesWithoutLine(Lanes):
         return None
 
 
-class SeatsNobodyFromTheLine(Buggy):
-    """Gives a free seat to nobody who stands in line."""
+class GrantsNobodyInLine(Buggy):
+    """Gives a free ticket to nobody who stands in line."""
 
     lanes_ = LanesWithoutLine
+
+
+class LanesThatLendNothing(Lanes):
+    def turns(self, run_id: str) -> list[int]:
+        return []
+
+
+class EndsTheTurnWithTheParent(Buggy):
+    """Passes a turn on while children of the run that had it are executed."""
+
+    lanes_ = LanesThatLendNothing
+
+
+class LanesThatCountToOne(Lanes):
+    def set_room(self, lane: int, room: Room) -> None:
+        super().set_room(lane, room._replace(lent=min(room.lent, 1)))
+
+
+class EndsTheTurnWithTheFirstChild(Buggy):
+    """Passes a turn on when one of the children that live on it has ended."""
+
+    lanes_ = LanesThatCountToOne
+
+
+class LanesThatKeepForGood(Lanes):
+    def holder(self, lane: int) -> tuple[str, int] | None:
+        holder = super().holder(lane)
+        return None if holder is None else (holder[0], GRANTED)
+
+
+class KeepsTheTurnThatWasGivenUp(Buggy):
+    """Forgets that a run wanted to give up its turn, when the last child that lives on it ends."""
+
+    lanes_ = LanesThatKeepForGood
+
+
+class LanesThatGiveUpAtOnce(Lanes):
+    def step_aside(self, run_id: str, *, keep_session: bool) -> None:
+        for lane in [] if keep_session else self.turns(run_id):
+            self.set_room(lane, self.room(lane)._replace(lent=0))
+        super().step_aside(run_id, keep_session=keep_session)
+
+
+class GivesUpTheTurnOfItsChildren(Buggy):
+    """Has a run give up its turn while children live on it."""
+
+    lanes_ = LanesThatGiveUpAtOnce
+
+
+class WritingThatInterrupts(Writing):
+    def add(self, submission: Submission) -> Row:
+        lane = self._tables.lanes.session_of(submission.tenant, submission.lanes)
+        if submission.parent is not None and submission.busy == "interrupt" and lane is not None:
+            for run_id in self._tables.lanes.holders(lane):
+                self.cancel(self._tables.runs.rows[run_id], by="session", reason=None)
+        return super().add(submission)
+
+
+class LetsChildrenInterrupt(Buggy):
+    """Cancels whoever has the turn that a child of another run wants."""
+
+    writing = WritingThatInterrupts
+
+
+class LanesThatNobodyBlocks(Lanes):
+    def blockages(self, runs: Iterable[RunRecord]) -> list[Blockage]:
+        return []
+
+
+class NamesNoBlockages(Buggy):
+    """Does not tell which lanes are kept by runs that nobody serves."""
+
+    lanes_ = LanesThatNobodyBlocks
 
 
 class NeverBusy(MemoryStore):

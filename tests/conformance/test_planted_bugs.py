@@ -31,6 +31,9 @@ class Check(NamedTuple):
 
 FOUND_BY: dict[type[MemoryStore], Check] = {
     bugs.ChecksNoFence: Check(conformance.FenceContract, "test_an_old_fence_appends_nothing"),
+    bugs.IsPutOffByTheClock: Check(conformance.SetBackContract, "test_a_backoff_is_as_long_again_and_not_longer"),
+    bugs.MakesUpForGood: Check(conformance.SetBackContract, "test_nor_does_one_that_was_wrong_before"),
+    bugs.IsOvertakenInLine: Check(conformance.SetBackContract, "test_runs_in_line_since_before_are_not_overtaken"),
     bugs.LooksForKeysTooEarly: Check(conformance.IdempotencyContract, "test_fifty_callers_with_one_key_make_one_run"),
     bugs.SubmitsTwice: Check(conformance.SubmissionContract, "test_a_repeated_submission_tells_how_its_run_stands_now"),
     bugs.RaisesNoAttempt: Check(
@@ -95,9 +98,9 @@ FOUND_BY: dict[type[MemoryStore], Check] = {
     bugs.ShowsSessionsToOtherTenants: Check(
         conformance.SessionPrivacyContract, "test_a_tenant_without_the_session_finds_nothing"
     ),
-    bugs.SeatsOneTooMany: Check(conformance.LaneContract, "test_no_more_runs_are_taken_than_the_lane_has_room_for"),
-    bugs.KeepsTheSeatsOfTheCancelled: Check(
-        conformance.LaneReleaseContract, "test_a_run_that_is_cancelled_before_it_starts_gives_back_its_seat"
+    bugs.GrantsOneTooMany: Check(conformance.LaneContract, "test_no_more_runs_are_taken_than_the_lane_has_room_for"),
+    bugs.KeepsTheTicketsOfTheCancelled: Check(
+        conformance.LaneReleaseContract, "test_a_run_that_is_cancelled_before_it_starts_gives_back_its_ticket"
     ),
     bugs.GivesUpThePlaceInTheSession: Check(
         conformance.SessionLaneContract, "test_a_run_that_waits_goes_on_before_the_rest_of_its_session"
@@ -108,14 +111,34 @@ FOUND_BY: dict[type[MemoryStore], Check] = {
     bugs.SendsTheWokenToTheEnd: Check(
         conformance.LaneOrderContract, "test_a_run_that_is_due_again_goes_before_runs_that_never_started"
     ),
-    bugs.SeatsNobodyFromTheLine: Check(conformance.LaneOrderContract, "test_it_goes_by_the_order_of_submission"),
+    bugs.GrantsNobodyInLine: Check(conformance.LaneOrderContract, "test_it_goes_by_the_order_of_submission"),
+    bugs.EndsTheTurnWithTheParent: Check(conformance.TurnContract, "test_a_turn_is_over_when_the_last_child_has_ended"),
+    bugs.EndsTheTurnWithTheFirstChild: Check(
+        conformance.TurnContract, "test_a_turn_is_over_when_the_last_child_has_ended"
+    ),
+    bugs.KeepsTheTurnThatWasGivenUp: Check(
+        conformance.GivenUpTurnContract, "test_a_turn_is_given_up_when_the_last_child_has_ended"
+    ),
+    bugs.GivesUpTheTurnOfItsChildren: Check(
+        conformance.GivenUpTurnContract, "test_a_turn_is_given_up_when_the_last_child_has_ended"
+    ),
+    bugs.LetsChildrenInterrupt: Check(
+        conformance.NewcomerContract, "test_a_child_that_comes_to_another_session_stands_in_line"
+    ),
+    bugs.NamesNoBlockages: Check(
+        conformance.ReadingContract, "test_the_report_names_the_lanes_that_such_runs_keep_from_others"
+    ),
     bugs.NeverBusy: Check(conformance.BusyContract, "test_of_many_newcomers_at_once_one_gets_the_session"),
 }
 LANE_BUGS: set[type[MemoryStore]] = {
-    bugs.SeatsOneTooMany,
-    bugs.KeepsTheSeatsOfTheCancelled,
+    bugs.GrantsOneTooMany,
+    bugs.KeepsTheTicketsOfTheCancelled,
     bugs.GivesUpThePlaceInTheSession,
-    bugs.SeatsNobodyFromTheLine,
+    bugs.GrantsNobodyInLine,
+    bugs.EndsTheTurnWithTheParent,
+    bugs.EndsTheTurnWithTheFirstChild,
+    bugs.KeepsTheTurnThatWasGivenUp,
+    bugs.GivesUpTheTurnOfItsChildren,
 }
 """Bugs that the schedules for lanes must find."""
 
@@ -141,6 +164,9 @@ NOT_TRIED_BY_THE_MACHINE = LANE_BUGS | {
     bugs.ShowsSessionsToOtherTenants,
     bugs.SendsTheWokenToTheEnd,
     bugs.KeepsThePlaceInTheSession,
+    bugs.LetsChildrenInterrupt,
+    bugs.NamesNoBlockages,
+    bugs.IsOvertakenInLine,
     bugs.NeverBusy,
 }
 """Bugs that show between tenants or callers, in great numbers, or in sessions and lanes: the machine has none."""
@@ -196,8 +222,8 @@ def test_the_schedules_for_arrivals_find_the_bug(bug: type[MemoryStore]) -> None
 
 @pytest.mark.parametrize("bug", in_order(LANE_BUGS), ids=named)
 def test_the_schedules_for_lanes_find_the_bug(bug: type[MemoryStore]) -> None:
-    @settings(SEARCH, max_examples=1_000)
-    @given(schedule=st.binary(min_size=10, max_size=40))
+    @settings(SEARCH, max_examples=4_000)
+    @given(schedule=st.binary(min_size=20, max_size=60))
     def plays(schedule: bytes) -> None:
         harness = Harness(bug)
         asyncio.run(played(harness, schedule))

@@ -1,4 +1,4 @@
-"""Every store against injected schedules: no arrival is lost, and no lane seats more than it has room for."""
+"""Every store against injected schedules: no arrival is lost, and no lane lets in more than it has room for."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -56,7 +56,7 @@ def test_no_signal_is_lost_and_nobody_is_woken_for_nothing(store: str, tmp_path:
 
 
 @pytest.mark.parametrize("store", LANES)
-def test_no_lane_seats_more_than_it_has_room_for(store: str, tmp_path: Path) -> None:
+def test_no_lane_lets_in_more_than_it_has_room_for(store: str, tmp_path: Path) -> None:
     tenants = count(1)
 
     async def player(harness: Harness, views: Sequence[Store], schedule: bytes) -> None:

@@ -145,7 +145,7 @@ def _judges_by_the_wall_clock(patch: Patch) -> None:
     patch.setattr(ManualClock, "elapsed", lambda self: self.now() / 1_000_000)
 
 
-def _keeps_seats(patch: Patch) -> None:
+def _keeps_tickets(patch: Patch) -> None:
     """What a run held in its lanes is not given back by the write that needs it no more."""
     patch.setattr(Writing, "_give_back", lambda self, *asked: None)
     patch.setattr(ties, "give_back", lambda batch, moved: None)
@@ -235,7 +235,7 @@ MUTANTS: Final = {
         "test_what_the_holder_waits_for_is_closed_while_it_runs",
     ),
     "lane released outside the commit": Mutant(
-        _keeps_seats,
-        Check(conformance.LaneReleaseContract, "test_a_run_that_is_cancelled_before_it_starts_gives_back_its_seat"),
+        _keeps_tickets,
+        Check(conformance.LaneReleaseContract, "test_a_run_that_is_cancelled_before_it_starts_gives_back_its_ticket"),
     ),
 }

@@ -23,7 +23,7 @@ from stepwell.domain.outcome import (
     Succeeded,
     TimedOut,
 )
-from stepwell.domain.run import ENDED, HOLDS, Lifecycle
+from stepwell.domain.run import CLEANING_UP, ENDED, HOLDS, Lifecycle
 from stepwell.domain.transitions import PAUSED_ON_REQUEST
 from tests.protocol.core import NOW, Bounds, Core
 from tests.protocol.explorer import Broken
@@ -123,7 +123,7 @@ def _check_told(before: Lifecycle, after: Lifecycle, kinds: Sequence[str]) -> No
     if after.status != before.status and not after.hold:
         told = [_TELLS[kind] for kind in kinds if kind in _TELLS][-1:]
         expect(told == [after.status], f"P6: {after.status} and its event commit together")
-    if after.cancelling > before.cancelling:
+    if after.cancelling and not before.cancelling:
         expect(event.RUN_CANCELLING in kinds, "P6: a cancel that was asked for is told")
     if before.cancelling and not after.cancelling:
         expect(after.ended, "P5: a cancel that was asked for is never forgotten")
@@ -174,7 +174,8 @@ def check_claim(core: Core, after: Lifecycle, cause: str, bounds: Bounds) -> Non
     check_counters(before, after, what, fence=1, attempt=int(starts), **counted)
     expect(after.status == "running", f"{what}: the run goes on")
     expect(
-        (after.cancelling, after.commit_no) == (before.cancelling, 0), f"{what}: the lease begins with nothing written"
+        (after.cancelling, after.commit_no) == (CLEANING_UP if before.cancelling else 0, 0),
+        f"{what}: the lease begins with nothing written",
     )
     expect(not (before.cancelling and core.cleaning), f"{what}: the clean-up runs at most once")
 
@@ -183,7 +184,9 @@ def check_outcome(core: Core, after: Lifecycle, outcome: Outcome, *, overslept: 
     """What an outcome that is accepted makes of the run. `overslept`: something was written since the last look."""
     before = core.life
     if before.cancelling and not isinstance(outcome, (Succeeded, Cancelled)):
-        counted, shown = _TO_CLEAN_UP if core.hooked and not isinstance(outcome, (TimedOut, Exhausted)) else _CANCELLED
+        had_not_heard = before.cancelling != CLEANING_UP and not isinstance(outcome, (TimedOut, Exhausted))
+        to_clean_up = core.hooked and (had_not_heard or isinstance(outcome, HandedBack))
+        counted, shown = _TO_CLEAN_UP if to_clean_up else _CANCELLED
         expect(after.ended or is_due(after), "P10: a clean-up can be claimed at once")
     else:
         counted, shown = _shown_after(before, outcome)

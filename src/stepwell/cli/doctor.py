@@ -189,6 +189,11 @@ def _look_at_workers(findings: Findings, report: StoreReport, workers: list[Work
     findings.add("workers", "\n".join(shown) or "none alive")
     for agent, count in report.unserved.items():
         findings.trouble(f"{_runs(count)} of {agent}: due, and nobody takes them up", UNSUCCESSFUL, _CURE)
+    for lane, agent, count in report.blockages:
+        waiting = f"{_runs(lane.waiting)} in line for {lane_name(lane)}"
+        findings.trouble(
+            f"{waiting}: kept from it by {_runs(count)} of {agent} that nobody serves", UNSUCCESSFUL, _CURE
+        )
     orphans = report.runs.get(RUNNING, 0) - sum(worker.running for worker in workers)
     if orphans > 0:
         findings.trouble(f"{_runs(orphans)}: begun by a process that is gone", UNSUCCESSFUL, _CURE)

@@ -121,7 +121,7 @@ def reasons(run: Run[Any], events: Sequence[Event], lanes: Iterable[LaneInfo]) -
         return [f"until {when(due)}" + (f", then tries again ({run.reason})" if run.reason else "")]
     if told and (due is None or due > datetime.now(UTC)):
         return told
-    return [_lane_text(lane) for lane in lanes] or ["for a worker to take it up"]
+    return [_lane_text(lane) for lane in lanes] or [f"for a worker that serves {run.agent} to take it up"]
 
 
 def _lane_text(lane: LaneInfo) -> str:

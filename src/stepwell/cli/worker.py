@@ -14,6 +14,7 @@ from stepwell.cli.terminal import say
 
 if TYPE_CHECKING:
     from stepwell.app import App
+    from stepwell.runtime import Runtime
 
 
 @click.command(short_help="Execute queued runs until stopped.")
@@ -41,9 +42,23 @@ async def _work(app: App[Any], capacity: int, store: str | None) -> int:
 
     setting = find_store(store)
     with stop_requests("ended at once; others, or a restart, take up what it executed") as stop:
-        async with Runtime(app, store=setting.value, capacity=capacity):
+        async with Runtime(app, store=setting.value, capacity=capacity) as runtime:
             say(f"working on {', '.join(app.agents) or 'nothing'}; capacity {capacity}; store {setting.value}")
-            await stop.wait()
+            await _until(stop, runtime)
             say("draining: nothing new is taken; a second signal ends at once")
         say("stopped")
     return OK
+
+
+async def _until(stop: asyncio.Event, runtime: Runtime[Any]) -> None:
+    """Until told to stop. Raises `StoreUnusable` when the store becomes so: to go on would help nobody."""
+    stopping = asyncio.create_task(stop.wait())
+    breaking = asyncio.create_task(runtime.broken())
+    try:
+        await asyncio.wait((stopping, breaking), return_when=asyncio.FIRST_COMPLETED)
+        if breaking.done():
+            raise await breaking
+    finally:
+        stopping.cancel()
+        breaking.cancel()
+        await asyncio.wait((stopping, breaking))

@@ -53,6 +53,8 @@ STATUSES: Final = (
 
 MAX_CONSECUTIVE_LOSSES: Final = 3
 MAX_LOSSES_AND_EXPIRIES: Final = 20
+CLEANING_UP: Final = 2
+"""`Lifecycle.cancelling` of a run that was claimed for its clean-up; 1 says that somebody asked for the end."""
 SUSPECT_AFTER: Final = 2
 """So many losses in a row make a run a suspect: it may be what kills its workers, and is executed alone."""
 
@@ -71,6 +73,9 @@ class Lifecycle(NamedTuple):
     got lost is recognised by (fence, commit_no). `leased` is the time that workers spent on the run before the present
     lease, `held` what the present one had spent when it last wrote: both are measured on the workers' own scale of
     durations, so that a jump of the wall clock neither spends nor gives time.
+
+    `timed_at` is when it was decided at which moment the run is available. `made_up` is by how much `available_at` is
+    earlier than that moment, since the clock was set back meanwhile: see `domain.due`.
     """
 
     status: str
@@ -94,6 +99,8 @@ class Lifecycle(NamedTuple):
     commit_no: int = 0
     ended_at: int | None = None
     held: int = 0
+    timed_at: int = 0
+    made_up: int = 0
 
     def stamped(self, seq: int, at: int) -> Lifecycle:
         """With the number and the time of its last event: what every write changes, at half the cost of `_replace`."""

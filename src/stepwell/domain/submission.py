@@ -35,8 +35,9 @@ class Submission(NamedTuple):
     and nothing claimable for the same agent is ahead of it. `queue_bound` is the largest number of queued runs at
     which another is accepted. `lanes` come in the order of `LANE_ORDER`; `busy` says what happens when the
     session's lane is not free: "queue", "reject", "interrupt" (cancel whoever is in it or in line for it) or "answer"
-    (give the input to the open question of the run in it, if that is one of `answers`, which it fits). `inherited` are
-    facts that the run takes over from `retry_of`, right after `run.queued`. The rest is as in `RunRecord`.
+    (give the input to the open question of the run in it, if that is one of `answers`, which it fits); of a
+    child it says nothing, which stands in line. `inherited` are facts that the run takes over from `retry_of`, right
+    after `run.queued`. The rest is as in `RunRecord`.
     """
 
     id: str

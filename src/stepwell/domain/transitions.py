@@ -14,6 +14,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from stepwell.domain import event
 from stepwell.domain.commit import Commit
+from stepwell.domain.due import made_up
 from stepwell.domain.errors import Conflict, LeaseLost, RunEnded
 from stepwell.domain.event import Draft, Entry
 from stepwell.domain.outcome import (
@@ -32,6 +33,7 @@ from stepwell.domain.outcome import (
 )
 from stepwell.domain.run import (
     CANCELLED,
+    CLEANING_UP,
     ENDED,
     EXHAUSTED,
     FAILED,
@@ -93,7 +95,7 @@ def number(before: Lifecycle, change: Change, now: int) -> tuple[Lifecycle, list
 
 def queued(available_at: int, now: int) -> Lifecycle:
     """A run that was just submitted."""
-    return Lifecycle(QUEUED, available_at, now)
+    return Lifecycle(QUEUED, available_at, now, timed_at=now)
 
 
 def submit(
@@ -200,6 +202,7 @@ def _start(life: Lifecycle, worker: str, now: int, cause: str) -> Change:
     running = life._replace(
         status=RUNNING,
         reason=None,
+        cancelling=CLEANING_UP if life.cancelling else 0,
         worker=worker,
         fence=life.fence + 1,
         commit_no=0,
@@ -261,12 +264,12 @@ def settle(life: Lifecycle, outcome: Outcome, now: int, *, has_hook: bool = Fals
     an end.
 
     An attempt that lets go of its run before it heard of the cancel has not cleaned up (one that has says `Cancelled`):
-    the run is due for that at once.
+    the run is due for that at once. Who claimed it for that has the last word, unless it hands the run back untouched.
     """
     if life.cancelling and not isinstance(outcome, (Succeeded, Cancelled)):
-        if has_hook and isinstance(outcome, _LETS_GO):
+        if has_hook and isinstance(outcome, HandedBack if life.cancelling == CLEANING_UP else _LETS_GO):
             told = Draft(event.RUN_HANDED_BACK, dumps({"worker": life.worker}))
-            return Change(life._replace(status=QUEUED, available_at=now, worker=None), (told,))
+            return Change(_due(life, now, now)._replace(status=QUEUED, worker=None, cancelling=1), (told,))
         return _end(life, now, CANCELLED, "cancelled", event.RUN_CANCELLED, '{"by":"request","reason":null}')
     match outcome:
         case Succeeded(output):
@@ -276,11 +279,11 @@ def settle(life: Lifecycle, outcome: Outcome, now: int, *, has_hook: bool = Fals
             change = _end(life, now, FAILED, error.code, event.RUN_FAILED, data)
             return Change(change.life._replace(dead=int(dead), errors=life.errors + 1), change.drafts)
         case Retrying(error, available_at):
-            return _retry(life, error, available_at)
+            return _retry(_due(life, now, now), error, available_at)
         case Parked(wake_at, waits, at_seq):
             draft = Draft(event.RUN_WAITING, f'{{"waits":{waits}}}')
             unread = at_seq is not None and life.seq != at_seq
-            return _release(life._replace(status=WAITING, available_at=now if unread else wake_at), draft)
+            return _release(_due(life, now if unread else wake_at, now)._replace(status=WAITING), draft)
         case HandedBack():
             return _hand_back(life, now)
         case Held(why, _, _):
@@ -297,7 +300,7 @@ def settle(life: Lifecycle, outcome: Outcome, now: int, *, has_hook: bool = Fals
 
 def _hand_back(life: Lifecycle, now: int) -> Change:
     told = Draft(event.RUN_HANDED_BACK, dumps({"worker": life.worker}))
-    return _release(life._replace(status=QUEUED, available_at=min(life.available_at, now)), told)
+    return _release(_due_now(life, now)._replace(status=QUEUED), told)
 
 
 def _retry(life: Lifecycle, error: ErrorInfo, available_at: int) -> Change:
@@ -306,6 +309,16 @@ def _retry(life: Lifecycle, error: ErrorInfo, available_at: int) -> Change:
     )
     failed = life._replace(status=QUEUED, reason=error.code, available_at=available_at, errors=life.errors + 1)
     return _release(failed, told)
+
+
+def _due(life: Lifecycle, at: int, now: int) -> Lifecycle:
+    """The run is due at that moment, as is decided now."""
+    return life._replace(available_at=at, timed_at=now, made_up=0)
+
+
+def _due_now(life: Lifecycle, now: int) -> Lifecycle:
+    """The run is due at once; one that is due already keeps its place."""
+    return life if life.available_at + life.made_up <= now else _due(life, min(life.available_at, now), now)
 
 
 def _release(life: Lifecycle, told: Draft) -> Change:
@@ -394,7 +407,7 @@ def end_of_child(child: RunRecord, data: str) -> Draft:
 
 def _wake(life: Lifecycle, wakes: bool, now: int) -> Lifecycle:
     """A waiting run is due at once; any other finds what arrived in its journal when it looks."""
-    return life._replace(available_at=min(life.available_at, now)) if wakes and life.status == WAITING else life
+    return _due_now(life, now) if wakes and life.status == WAITING else life
 
 
 # ---------------------------------------------------------------- requests from outside
@@ -423,7 +436,7 @@ def cancel(
     if has_hook and life.attempt:
         if life.cancelling:
             return None, "cancelling"
-        asked = life._replace(status=QUEUED, hold=None, cancelling=1, available_at=now)
+        asked = _due(life, now, now)._replace(status=QUEUED, hold=None, cancelling=1)
         return Change(asked, (told,)), "cancelling"
     data = dumps({"by": by, "reason": reason})
     return _force_end(life, now, CANCELLED, reason, event.RUN_CANCELLED, data), "cancelled"
@@ -464,11 +477,10 @@ def resume(life: Lifecycle, *, by: str, drafts: tuple[Draft, ...], verdict: str 
             hint="resume it without a verdict",
         )
     keeps_its_time = life.status == WAITING or not life.attempt
-    available_at = life.available_at if keeps_its_time else min(life.available_at, now)
+    released = life._replace(hold=None)
+    due = made_up(released, now) or released if keeps_its_time else _due_now(released, now)
     data = {"by": by} | ({"verdict": verdict} if verdict else {})
-    return Change(
-        life._replace(hold=None, available_at=available_at), (*drafts, Draft(event.RUN_RELEASED, dumps(data)))
-    )
+    return Change(due, (*drafts, Draft(event.RUN_RELEASED, dumps(data))))
 
 
 def discard(life: Lifecycle, *, by: str) -> Change:

@@ -29,6 +29,7 @@ from stepwell.domain.outcome import (
 )
 from stepwell.domain.run import DIVERGED, SUSPECT_AFTER
 from stepwell.domain.values import dumps
+from stepwell.engine.leasing import Leasing
 from stepwell.engine.replay import Call, Diverged, Record, Replay
 from stepwell.engine.waits import PARK_AFTER, Waits
 from stepwell.ports.store import Claim, Control
@@ -74,12 +75,13 @@ class Attempt:
     `on_child` hears of every child that the attempt starts, `on_control` what somebody asked of the run. `may_act` says
     whether the lease is certain to be ours, `leaving` whether the worker itself is being stopped; `begun` that the
     attempt is being executed, `returned` that the agent has, `over` that the run has ended with this attempt,
-    `cancelling` that it was asked to end, and `cleaning` that the agent's clean-up is running. `seq` is the number of
-    the newest event that was written here.
+    `cancelling` that it was asked to end, and `cleaning` that the agent's clean-up is running. `seq` numbers the newest
+    event that was written here.
     """
 
     __slots__ = (
         "__weakref__",
+        "_apart",
         "_interrupted",
         "_number",
         "_pending",
@@ -92,12 +94,12 @@ class Attempt:
         "artifacts",
         "begun",
         "cancelling",
-        "claimed_elapsed",
         "cleaning",
         "clock",
         "deps",
         "info",
         "lease",
+        "leasing",
         "leaving",
         "may_act",
         "observer",
@@ -130,6 +132,7 @@ class Attempt:
         observer: Observer | None,
         park_after: float = PARK_AFTER,
         after_step: AfterStep | None = None,
+        leasing: Leasing | None = None,
     ) -> None:
         self.record = claim.run
         self.lease = claim.lease
@@ -153,7 +156,7 @@ class Attempt:
         self.over = False
         self.restored = False
         self.touched = False
-        self.claimed_elapsed = clock.elapsed()
+        self.leasing = leasing or Leasing(clock, None)
         self.artifacts: dict[str, dict[str, Any]] = {}
         self._replay = Replay(claim.journal)
         for entry in claim.journal:
@@ -163,6 +166,7 @@ class Attempt:
         self._number = 0
         self._pending: list[tuple[str, Draft]] = []
         self._pushing: asyncio.Task[None] | None = None
+        self._apart: set[asyncio.Task[None]] = set()
         self._interrupted: str | None = None
         self._tries = 0
         self._tries_ended: asyncio.Event | None = None
@@ -199,6 +203,8 @@ class Attempt:
             self.waits.wake()
             if self.on_stop is not None:
                 self.on_stop()
+        elif isinstance(stop, Lost) and isinstance(self.stop, Cancelled):
+            self.stop = stop  # who has lost the run does not clean up after it either
         return AttemptStopped()
 
     def cancel(self) -> None:
@@ -238,13 +244,13 @@ class Attempt:
             store=self.store,
             clock=self.clock,
             offload=self.offload,
-            may_act=self.may_act,
+            may_act=lambda: self.may_act() and not isinstance(self.stop, Lost),
             leaving=self.leaving,
             observer=self.observer,
             park_after=math.inf,
             after_step=self.after_step,
+            leasing=self.leasing,
         )
-        attempt.claimed_elapsed = self.claimed_elapsed
         attempt.cancelling = attempt.restored = True
         attempt._number = self._number
         return attempt
@@ -285,11 +291,11 @@ class Attempt:
 
     def leased(self) -> int:
         """How long the attempt has held the run, in microseconds."""
-        return max(0, round((self.clock.elapsed() - self.claimed_elapsed) * 1_000_000))
+        return max(0, round(self.leasing.seconds * 1_000_000))
 
     def seconds_left(self) -> float:
         """How much of its leased time the run may still use."""
-        used = self.record.life.leased / 1_000_000 + self.clock.elapsed() - self.claimed_elapsed
+        used = self.record.life.leased / 1_000_000 + self.leasing.seconds
         return self.record.timeout / 1_000_000 - used
 
     # ------------------------------------------------------------ remembering
@@ -363,14 +369,17 @@ class Attempt:
         """See to it that notes are written soon, also when nothing else is."""
         if self._pushing is None and self._pending and self.stop is None:
             self._pushing = asyncio.create_task(self._push())
-            self._pushing.add_done_callback(self._pushed)
+            self._apart.add(self._pushing)
+            self._pushing.add_done_callback(self._settled)
 
     async def _push(self) -> None:
         while self._pending and self.stop is None:
             await self.commit()
 
-    def _pushed(self, task: asyncio.Task[None]) -> None:
-        self._pushing = None
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._apart.discard(task)
+        if task is self._pushing:
+            self._pushing = None
         if not task.cancelled():
             task.exception()  # whoever calls the context next is unwound, since the attempt has ended
 
@@ -389,15 +398,16 @@ class Attempt:
         """Write facts, durably when this returns. When the lease is lost nothing is written and the attempt ends.
 
         What came of a try is written even while the run is being held or cancelled; `of_try` is the path of its scope.
-        With `apart` the write goes on when the caller is cancelled: a foreign task may be, at any time. `more` are the
-        other parts of a `Commit`; one that asks for a certain version of a session's value may raise `Conflict`.
+        With `apart` it goes on when the caller is cancelled, as one that takes notes along does: each is told once.
+        `more` are the other parts of a `Commit`; one that wants a version of a session's value may raise `Conflict`.
         """
         if self.stop is not None and (of_try is None or not isinstance(self.stop, _LETTING_TRIES_END)):
             raise AttemptStopped
         writing: Any = self._write(drafts, of_try, more)
-        if apart:
+        if apart or self._pending:
             writing = asyncio.ensure_future(writing)
-            writing.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._apart.add(writing)
+            writing.add_done_callback(self._settled)
             writing = asyncio.shield(writing)
         try:
             await writing
@@ -418,10 +428,7 @@ class Attempt:
         try:
             write = self._next((*(note for _, note in notes), *drafts))
             answer = await self.store.commit(self.lease, write._replace(**more) if more else write)
-        except asyncio.CancelledError:  # perhaps it was not written: a note that is told twice stays the same
-            self._pending = [*notes, *self._pending]
-            raise
-        except Conflict:  # nothing of it was written
+        except (asyncio.CancelledError, Conflict):  # nothing of it was written, or the whole program is being ended
             self._pending = [*notes, *self._pending]
             raise
         self.seq = max(self.seq, answer.seq)
@@ -433,20 +440,18 @@ class Attempt:
 
     def unwritable(self, error: Exception) -> AttemptStopped:
         _log.error("run %s: the attempt stops, its store does not answer: %s", self.lease.run_id, error)
-        return self.end(LOST)
+        return self.end(LOST) if self.stop is None else self.stopped()
 
     async def finish(self, outcome: Outcome) -> bool:
-        """Write how the attempt stopped, and facts that still wait.
-
-        False when the lease was lost: then nothing was written.
-        """
-        if self._pushing is not None:
-            await asyncio.wait([self._pushing])
+        """Write how the attempt stopped, and facts that still wait. False: the lease was lost, nothing was written."""
+        if self._apart:
+            await asyncio.wait(set(self._apart))
         notes = self._take_notes(None)
         write = self._next(tuple(note for _, note in notes))._replace(outcome=outcome)
         try:
             await self.store.commit(self.lease, write)
         except LeaseLost:
+            _log.warning("run %s: the lease was lost, its end is not written", self.lease.run_id)
             return False
         except StoreError as error:
             _log.error("run %s: its end could not be written, it will be taken up again: %s", self.lease.run_id, error)

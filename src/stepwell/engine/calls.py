@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from stepwell.domain.errors import Misuse
+from stepwell.domain.errors import Misuse, StoreError
 from stepwell.engine.attempt import Attempt
 from stepwell.engine.scope import Scope, own_scope, refuse_inside_step, scope_if_own
 
@@ -45,6 +45,13 @@ class Calls:
         if scope is None:
             self._attempt.waits.beside(asyncio.current_task())
         return scope
+
+    async def ask_store(self, asked: Coroutine[Any, Any, T]) -> T:
+        """What the store says. When it does not answer, the attempt ends: the agent must not decide on that."""
+        try:
+            return await asked
+        except StoreError as error:
+            raise self._attempt.unwritable(error) from error
 
     async def _whole(self, call: str, doing: Coroutine[Any, Any, T]) -> T:
         """Await what a call does. When it is cancelled half-way, no other call may follow."""

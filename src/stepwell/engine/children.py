@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from stepwell.domain import event
-from stepwell.domain.errors import Misuse, NotFound, RunFailed, StepFailed
+from stepwell.domain.errors import Misuse, NotFound, RunFailed, StepFailed, StoreError
 from stepwell.domain.event import Draft
-from stepwell.domain.ids import RUN, derived_id, own_session
+from stepwell.domain.ids import RUN, SESSION, derived_id, own_session
 from stepwell.domain.outcome import ErrorInfo
 from stepwell.domain.submission import SESSION_LANE, Lane, Submission
 from stepwell.domain.values import digest, dumps, loads
@@ -22,6 +22,7 @@ from stepwell.ports.crash_point import CrashPoint
 
 if TYPE_CHECKING:
     from stepwell.domain.event import Entry
+    from stepwell.domain.run import RunRecord
     from stepwell.engine.attempt import Attempt
     from stepwell.engine.waiting import Waiting
     from stepwell.ports.runnable import Runnable
@@ -121,7 +122,7 @@ class Children:
 
     async def _lanes(self, runnable: Runnable, text: str, mode: Mode, session: str) -> tuple[Lane, ...]:
         """The lanes of a child. In a session whose turn its parent has, or a run that waits for it, it is part of that
-        turn: it would else wait for those who wait for it.
+        turn, if the store finds that they have it: it would else wait for those who wait for it.
 
         A turn in another session may not be waited for while one is held: two runs that cross would do so for ever.
         """
@@ -130,8 +131,9 @@ class Children:
             return lanes
         turns = await self._turns()
         if session in turns:
-            return lanes[1:]
-        held = [name for name, run in turns.items() if name != own_session(run)]  # nobody else comes into one's own
+            return lanes
+        crossing = session.startswith(SESSION)  # it may be another run's own, whose turn that run has until it ends
+        held = [name for name, run in turns.items() if crossing or name != own_session(run)]
         if held:
             raise Misuse(
                 f"a run that has its turn in session {held[0]} would wait for one in session {session}; "
@@ -150,7 +152,14 @@ class Children:
                 turns[run.session] = run.id
             if run.parent is None or run.detached:
                 return turns
-            run = await self._attempt.store.get(run.parent, tenant=run.tenant)
+            run = await self._run(run.parent)
+
+    async def _run(self, run_id: str) -> RunRecord:
+        """A run of this family. When the store does not answer, the attempt ends: the agent must not decide on that."""
+        try:
+            return await self._attempt.store.get(run_id, tenant=self._attempt.record.tenant)
+        except StoreError as error:
+            raise self._attempt.unwritable(error) from error
 
     def _mode_of(self, agent: str) -> str:
         """How runs of an agent meet in their session. One that this worker does not know is taken to have its turn."""
@@ -208,7 +217,7 @@ class Children:
 
     async def _refuse_own_turn(self, child: str) -> None:
         """A detached child stands in line for a turn: nobody may wait for it who has that turn."""
-        run = await self._attempt.store.get(child, tenant=self._attempt.record.tenant)
+        run = await self._run(child)
         if run.parent != self._attempt.record.id:
             raise Misuse(
                 f"the detached child {child} was started by the run that this one retries, and tells its end to that",

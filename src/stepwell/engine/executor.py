@@ -18,8 +18,9 @@ from stepwell.domain.transitions import RUN_TIMEOUT
 from stepwell.engine.attempt import Attempt, AttemptStopped, Lost
 from stepwell.engine.context import RunContext
 from stepwell.engine.failure import describe_error, is_being_closed
+from stepwell.engine.leasing import Leasing
 from stepwell.engine.offload import Offload
-from stepwell.engine.scope import Scope
+from stepwell.engine.scope import CLEAN_UP_SCOPE, Scope
 from stepwell.engine.waits import PARK_AFTER
 from stepwell.ports.context import Context as AgentContext
 from stepwell.ports.context import RunInfo
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("stepwell.engine")
 CLEAN_UP: Final = 30.0
 """Seconds that an agent's clean-up may take when its run was cancelled."""
-CLEAN_UP_SCOPE: Final = "-1"
-"""The scope of the clean-up's calls: no generation of the agent's own has that number."""
 
 _claimed = CrashPoint("executor.after_claim")
 _returned = CrashPoint("executor.after_agent")
@@ -54,7 +53,8 @@ class Executor:
     """Executes claims of one worker.
 
     `deps` gives what an agent's app shares; `may_act` says whether the leases are certain to be ours, `leaving` whether
-    the worker is being stopped.
+    the worker is being stopped; `in_force` gives seconds on a scale that stands still while the leases have run out,
+    where they can.
     """
 
     def __init__(
@@ -69,7 +69,9 @@ class Executor:
         observer: Observer | None,
         park_after: float = PARK_AFTER,
         after_step: AfterStep | None = None,
+        in_force: Callable[[], float] | None = None,
     ) -> None:
+        self._in_force = in_force
         self._park_after = park_after
         self._after_step = after_step
         self._store = store
@@ -98,6 +100,7 @@ class Executor:
             observer=self._observer,
             park_after=self._park_after,
             after_step=self._after_step,
+            leasing=Leasing(self._clock, self._in_force),
         )
 
     async def execute(self, attempt: Attempt, journal: list[Entry], input_text: str | None) -> Ending | None:
@@ -118,6 +121,8 @@ class Executor:
         attempt.close(stop)
         await self._leave_waits(attempt)  # from here on nobody cancels this task: what is left is to write the end
         _returned()
+        if isinstance(attempt.stop, Lost):  # it may have been learnt while steps in the air came to their end
+            stop = attempt.stop
         if isinstance(stop, Cancelled):
             stop = await who_cancelled(self._store, attempt.record.id)
             if runnable.hooked:
@@ -136,8 +141,7 @@ class Executor:
     ) -> Outcome | Lost:
         task = asyncio.current_task()
         assert task is not None
-        left, elsewhere = max(0.0, attempt.seconds_left()), Context()  # a timer outlives its cancel, with its context
-        limit = asyncio.get_running_loop().call_later(left, _time_out, attempt, task, context=elsewhere)
+        limit = _TimeLimit(attempt, task)
         try:
             value = await self._agent(attempt, runnable, journal, input_text)
             return Succeeded(await attempt.payload(runnable.encode_output(value)))
@@ -180,6 +184,8 @@ class Executor:
             journal = await self._whole_journal(attempt)
         except StoreError as error:
             _log.error("run %s: its clean-up cannot begin: %s", attempt.record.id, error)
+            return
+        if isinstance(attempt.stop, Lost):  # it has been learnt meanwhile
             return
         again = attempt.for_clean_up(journal)
         ctx = RunContext(again, self._runnables)
@@ -258,7 +264,8 @@ async def who_cancelled(store: Store, run_id: str) -> Cancelled:
     except StoreError as error:  # it stands in the journal all the same
         _log.warning("run %s: who cancelled it cannot be read: %s", run_id, error)
         asked = None
-    return Cancelled("request") if asked is None else Cancelled(**json.loads(asked.data))
+    told = {} if asked is None else json.loads(asked.data)
+    return Cancelled(told.get("by", "request"), told.get("reason"))
 
 
 def _worth_retrying(error: BaseException) -> bool:
@@ -266,6 +273,30 @@ def _worth_retrying(error: BaseException) -> bool:
     return not isinstance(error, StepwellError) or error.retryable
 
 
-def _time_out(attempt: Attempt, task: asyncio.Task[Any]) -> None:
-    attempt.end(TimedOut(RUN_TIMEOUT))
-    task.cancel()
+class _TimeLimit:
+    """Ends an attempt once its run's leased time is used up. A process that was stopped used less than its timers say:
+    then it rings again.
+    """
+
+    __slots__ = ("_attempt", "_task", "_timer")
+
+    def __init__(self, attempt: Attempt, task: asyncio.Task[Any]) -> None:
+        self._attempt = attempt
+        self._task = task
+        self._set()
+
+    def _set(self) -> None:
+        left = max(0.0, self._attempt.seconds_left())
+        elsewhere = Context()  # a timer outlives its cancel, with its context
+        self._timer = asyncio.get_running_loop().call_later(left, self._ring, context=elsewhere)
+
+    def _ring(self) -> None:
+        if self._attempt.seconds_left() > 0 and self._attempt.leasing.interrupted:
+            self._set()
+            return
+        self._attempt.end(TimedOut(RUN_TIMEOUT))
+        self._task.cancel()
+
+    def cancel(self) -> None:
+        """The agent is done, in time or not."""
+        self._timer.cancel()

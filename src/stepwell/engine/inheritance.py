@@ -16,8 +16,10 @@ from stepwell.domain.event import Draft, Entry
 from stepwell.domain.run import CANCELLED, SUCCEEDED
 from stepwell.domain.values import dumps
 from stepwell.domain.wait import CHILD, TIME
+from stepwell.engine.scope import CLEAN_UP_SCOPE
 
 _RUN: Final = "run."
+_OF_A_CLEAN_UP: Final = (f"{CLEAN_UP_SCOPE}/", f"{CLEAN_UP_SCOPE}.")
 _FAILURE: Final = ("code", "message", "retryable", "type", "traceback")
 
 
@@ -32,10 +34,11 @@ def inherited(journal: Sequence[Entry], ends: Mapping[str, Draft] | None = None)
     since; one that is not named there goes on.
 
     The failures that ended the run, and children that did not succeed, are followed by a `run.retrying` that names
-    them: so they are forgotten exactly as those that end an attempt are.
+    them: so they are forgotten exactly as those that end an attempt are. What a clean-up did is not part of it.
     """
+    journal = [entry for entry in journal if not (entry.step or "").startswith(_OF_A_CLEAN_UP)]
     known = _survey(journal, ends)
-    drafts = [Draft(entry.kind, entry.data, entry.step, entry.node) for entry in journal if _passes(entry, known)]
+    drafts = [_draft(entry) for entry in journal if _passes(entry, known)]
     for child, step in known.started.items():
         if child in (ends or {}):
             drafts.append((ends or {})[child])
@@ -87,6 +90,16 @@ def _passes(entry: Entry, known: _Known) -> bool:
             return json.loads(entry.data)["signal"] in known.taken
         case kind:
             return kind == event.RUN_RETRYING or not kind.startswith(_RUN)
+
+
+def _draft(entry: Entry) -> Draft:
+    """The fact as the retry begins with it. The next try of a step is due: somebody asked for it now."""
+    data = entry.data
+    if entry.kind == event.STEP_FAILED:
+        facts = json.loads(data)
+        if "retry_at" in facts:
+            data = dumps(facts | {"retry_at": 0})
+    return Draft(entry.kind, data, entry.step, entry.node)
 
 
 def _goes_on(wait: dict[str, Any], known: _Known) -> bool:

@@ -7,7 +7,7 @@ although the place itself is empty, means that the program is not the one that w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from stepwell.domain import event, values
@@ -15,6 +15,7 @@ from stepwell.domain.errors import Misuse
 from stepwell.domain.event import Draft, Entry
 from stepwell.domain.run import SUCCEEDED
 from stepwell.domain.wait import TIME, TIMED_OUT
+from stepwell.engine.times import Times
 
 _CALLS: Final = frozenset(
     {
@@ -120,11 +121,11 @@ class Replay:
 
     `generation` counts checkpoints, `checkpoint` is the newest one's entry. `arrived` holds what came from outside, by
     the id of the wait or the child that it is about, `signals` what was sent, by the sender's id, and `asked` the
-    questions that are no calls of the agent's; `live_children`
-    are those that have not ended. `shown` says how often each stream of text was begun.
+    questions that are no calls of the agent's; `live_children` are those that have not ended. `shown` says how often
+    each stream of text was begun.
     """
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, entries: Sequence[Entry] = ()) -> None:
         self.generation = 0
         self.checkpoint: Entry | None = None
         self.patches: dict[str, bool] = {}
@@ -140,6 +141,7 @@ class Replay:
         self._went_on = False
         self._unasked: set[str] = set()
         self._unasked_keys: set[str] = set()
+        self._times = Times(entries)
         for entry in entries:
             self._note(entry)
         if self._records:
@@ -155,6 +157,10 @@ class Replay:
         for place in self._branches.keys() & self._records.keys():
             if self._records[place].soft:  # a later attempt opened branches there instead
                 del self._records[place]
+
+    def begun_at(self, record: Record) -> int:
+        """When a record was written, by a clock that may have been set back later."""
+        return self._times.begun_at(record.seq, record.at)
 
     # ------------------------------------------------------------ reading the journal
 

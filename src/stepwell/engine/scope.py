@@ -11,9 +11,12 @@ import asyncio
 from contextvars import ContextVar
 from random import Random
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from stepwell.domain.errors import Misuse
+
+CLEAN_UP_SCOPE: Final = "-1"
+"""The scope of a clean-up's calls: no generation of the agent's own has that number."""
 
 _current: ContextVar[Scope] = ContextVar("stepwell.scope")
 _step_of: ContextVar[object] = ContextVar("stepwell.step_of", default=None)

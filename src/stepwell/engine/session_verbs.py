@@ -86,8 +86,9 @@ class RunSession:
             raise InvalidInput(f"last={last!r} is not a whole number of at least 1", code="input.last")
         place, record = await self._calls.read_session("session.messages", MESSAGES, last)
         upto = None if record is None else int(record.facts()["version"])
-        kept = await self._attempt.store.messages(
-            self._kept_as, last=last, upto=upto, tenant=self._attempt.record.tenant
+        tenant = self._attempt.record.tenant
+        kept = await self._calls.ask_store(
+            self._attempt.store.messages(self._kept_as, last=last, upto=upto, tenant=tenant)
         )
         if record is None:
             facts: dict[str, Any] = {"key": MESSAGES, "version": kept[-1].number if kept else 0}
@@ -163,7 +164,8 @@ class RunState:
                 return json.loads(text)
 
     async def _kept(self, key: str) -> SessionValue | None:
-        return await self._attempt.store.session_value(self._kept_as, key, tenant=self._attempt.record.tenant)
+        asked = self._attempt.store.session_value(self._kept_as, key, tenant=self._attempt.record.tenant)
+        return await self._calls.ask_store(asked)
 
     async def _value(self, kept: SessionValue | None, key: str, place: str, type: Any, default: Any) -> Any:
         if kept is None:

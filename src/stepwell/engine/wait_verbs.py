@@ -17,6 +17,7 @@ from stepwell.engine.checks import check_text, checked_key, json_data
 from stepwell.engine.children import Children, Mode
 from stepwell.engine.replay import keyed_step
 from stepwell.engine.waiting import NOT_GIVEN, Waiting
+from stepwell.engine.waits import Limit
 from stepwell.ports.child import ChildResult, ChildRun
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class WaitVerbs(Calls):
 
     async def sleep(self, duration: Seconds, /) -> None:
         delay = micros(duration, what="ctx.sleep")
-        await self._sleep(self._attempt.clock.now() + delay)
+        await self._sleep(self._attempt.waits.lasting(delay))
 
     async def sleep_until(self, when: datetime, /) -> None:
         if not isinstance(when, datetime) or when.tzinfo is None:
@@ -43,12 +44,12 @@ class WaitVerbs(Calls):
                 code="input.datetime",
                 hint="give it a time zone: datetime(..., tzinfo=UTC), or start from ctx.now()",
             )
-        await self._sleep(to_micros(when))
+        await self._sleep(Limit(to_micros(when)))
 
-    async def _sleep(self, until: int) -> None:
+    async def _sleep(self, limit: Limit) -> None:
         await self._open()
         scope = self._scope("sleep")
-        await self._whole("sleep", self._waiting.sleep(scope.next_place(), scope.path, until))
+        await self._whole("sleep", self._waiting.sleep(scope.next_place(), scope.path, limit))
 
     async def wait_for(
         self, name: str, type: Any = Any, /, *, timeout: Seconds | None = None, default: Any = NOT_GIVEN

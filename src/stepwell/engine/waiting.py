@@ -17,7 +17,7 @@ from stepwell.domain.ids import make_id
 from stepwell.domain.wait import CHILD, QUESTION, SIGNAL, TIME, Wait
 from stepwell.engine.failure import placed
 from stepwell.engine.replay import Record, wait_call
-from stepwell.engine.waits import told_of, wait_data
+from stepwell.engine.waits import Limit, told_of, wait_data
 from stepwell.ports.crash_point import CrashPoint
 
 if TYPE_CHECKING:
@@ -45,22 +45,22 @@ class Waiting:
         self._made = 0
         self._with_key: dict[str, asyncio.Lock] = {}
 
-    async def sleep(self, place: str, scope: str, until: int) -> None:
-        """Return when that moment has come. The moment of the first attempt counts."""
+    async def sleep(self, place: str, scope: str, limit: Limit) -> None:
+        """Return when its moment has come. That of the first attempt counts."""
         record = self._attempt.recall(wait_call(place, TIME, SLEEP))
         if record is not None and record.final:
             return
         if record is None:
-            data = wait_data(place, TIME, SLEEP, until)
-            if until > self._attempt.clock.now():
+            data = wait_data(place, TIME, SLEEP, limit)
+            if limit.until > self._attempt.clock.now():
                 await self._attempt.commit(Draft(event.WAIT_OPENED, data, place))
                 _opened()
             else:
                 self._attempt.note(Draft(event.WAIT_OPENED, data, place), scope)
         else:
             data = _opening(record)
-            until = json.loads(data)["until"]
-        await self._attempt.waits.arrival(place, told_of(data), until=until)
+            limit = self._recorded(json.loads(data), record) or limit
+        await self._attempt.waits.arrival(place, told_of(data), limit)
         closed = values.dumps({"wait": place, "outcome": "due"})
         self._attempt.note(Draft(event.WAIT_CLOSED, closed, place), scope)
 
@@ -71,12 +71,13 @@ class Waiting:
         codec = codec_for(type)
         record = self._attempt.recall(wait_call(place, SIGNAL, name))
         if record is None:
-            wait_id, until = self._new_id(_WAIT_ID, place), self._until(timeout)
-            data = wait_data(wait_id, SIGNAL, name, until)
-            await self._open(Wait(wait_id, SIGNAL, name, place, until, join, data))
+            wait_id, limit = self._new_id(_WAIT_ID, place), self._limit(timeout)
+            data = wait_data(wait_id, SIGNAL, name, limit)
+            await self._open(Wait(wait_id, SIGNAL, name, place, _until(limit), join, data))
         else:
             data = _opening(record)
-        entry = await self._closed(data)
+            limit = self._recorded(json.loads(data), record)
+        entry = await self._closed(data, limit)
         facts = json.loads(entry.data)
         if facts["outcome"] != "received":
             return _defaulted(default, codec, place, f"no signal {name!r} came")
@@ -105,12 +106,13 @@ class Waiting:
         async with self.one_by_one(place, keyed):
             record = self._attempt.recall(wait_call(place, QUESTION, text, digest, keyed=keyed))
             if record is None:
-                wait_id, until = self._new_id(QUESTION_ID, place), self._until(timeout)
-                data = wait_data(wait_id, QUESTION, text, until, digest=digest, **asked)
-                await self._open(Wait(wait_id, QUESTION, text, place, until, join, data), keyed=keyed)
+                wait_id, limit = self._new_id(QUESTION_ID, place), self._limit(timeout)
+                data = wait_data(wait_id, QUESTION, text, limit, digest=digest, **asked)
+                await self._open(Wait(wait_id, QUESTION, text, place, _until(limit), join, data), keyed=keyed)
             else:
                 data = _opening(record)
-        entry = await self._closed(data, release=release)
+                limit = self._recorded(json.loads(data), record)
+        entry = await self._closed(data, limit, release=release)
         facts = json.loads(entry.data)
         if facts["outcome"] != "answered":
             return _defaulted(default, codec, place, f"nobody answered {values.quote(text)}")
@@ -123,7 +125,7 @@ class Waiting:
             data = wait_data(wait_id, QUESTION, text, None, schema=schema, details=details)
             await self._open(Wait(wait_id, QUESTION, text, None, None, None, data))
             self._attempt.replay.asked[wait_id] = data
-        entry = await self._closed(data)
+        entry = await self._closed(data, None)
         return json.loads(await self._attempt.read_payload(json.loads(entry.data), "value", wait_id))
 
     async def child(self, place: str, scope: str, child: str, *, join: str | None) -> Entry:
@@ -140,7 +142,7 @@ class Waiting:
 
     async def child_end(self, child: str) -> Entry:
         """The `child.ended` of a child that the run waits for."""
-        entry = await self._attempt.waits.arrival(child, {"wait": child, "type": CHILD, "name": child}, until=None)
+        entry = await self._attempt.waits.arrival(child, {"wait": child, "type": CHILD, "name": child}, None)
         assert entry is not None  # without a time limit only the end itself closes the wait
         return entry
 
@@ -157,20 +159,30 @@ class Waiting:
         await self._attempt.commit(apart=keyed, opens=(wait,))
         _opened()
 
-    async def _closed(self, data: str, *, release: bool = False) -> Entry:
+    async def _closed(self, data: str, limit: Limit | None, *, release: bool = False) -> Entry:
         """The fact that closed the wait, which may be that its time was over."""
-        facts = json.loads(data)
-        wait_id = facts["wait"]
+        wait_id = json.loads(data)["wait"]
         waits = self._attempt.waits
-        entry = await waits.arrival(wait_id, told_of(data), until=facts.get("until"), release=release)
+        entry = await waits.arrival(wait_id, told_of(data), limit, release=release)
         if entry is None:
             await self._attempt.commit(expires=(wait_id,))
             _expired()
             entry = await waits.read(wait_id)
         return entry
 
-    def _until(self, timeout: int | None) -> int | None:
-        return None if timeout is None else self._attempt.clock.now() + timeout
+    def _limit(self, timeout: int | None) -> Limit | None:
+        return None if timeout is None else self._attempt.waits.lasting(timeout)
+
+    def _recorded(self, facts: dict[str, Any], record: Record) -> Limit | None:
+        """The limit of a wait that was opened with these facts by an earlier attempt. If it stands for a length, that
+        counts from an earlier time that the journal bears since, as long as the clock has not passed that of the
+        opening again: it was set back.
+        """
+        until, lasts = facts.get("until"), facts.get("lasts")
+        if until is None or lasts is None:
+            return None if until is None else Limit(until)
+        made_up = max(0, record.at - self._attempt.replay.begun_at(record))
+        return self._attempt.waits.recorded(until, lasts, decided_at=record.at, made_up=made_up)
 
     def _new_id(self, prefix: str, place: str) -> str:
         """An id that no other attempt gives, nor this one again: the lease, the place and a number decide it."""
@@ -185,6 +197,10 @@ class Waiting:
             return codec.accept(json.loads(text), what)  # it comes from outside, where fields have their aliases
         except (InvalidInput, InvalidValue) as error:  # so neither this program is at fault, nor an older one
             raise InvalidInput(error.message, code=code, path=error.path, hint=error.hint) from None
+
+
+def _until(limit: Limit | None) -> int | None:
+    return None if limit is None else limit.until
 
 
 def _opening(record: Record) -> str:

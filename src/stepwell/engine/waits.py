@@ -14,9 +14,10 @@ import json
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from weakref import ref
 
+from stepwell.domain.errors import StoreError
 from stepwell.domain.outcome import NEVER, Parked
 from stepwell.domain.values import dumps
 from stepwell.engine.replay import ARRIVALS
@@ -37,6 +38,8 @@ _KINDS: Final = tuple(ARRIVALS)
 _PAGE: Final = 1000
 _TOLD: Final = 20
 _LONGEST_NAME: Final = 200
+_SET_BACK: Final = 1000
+"""A wall clock that lost more than so many microseconds was set back: less is the time between two looks."""
 
 
 class Waiter(Protocol):
@@ -67,18 +70,32 @@ class Waiter(Protocol):
     def unwritable(self, error: Exception) -> BaseException: ...
 
 
+class Limit(NamedTuple):
+    """Until when a wait lasts. Where that stands for a length, `lasts` is the length, and `ahead` how far the wall
+    clock was ahead of the scale of durations when the moment was decided, or when the run was claimed: a clock that is
+    set back later makes no length longer. It is `made_up` by so much for a clock that was set back before, as long as
+    that has not come to `decided_at` again.
+    """
+
+    until: int
+    lasts: int | None = None
+    ahead: int | None = None
+    decided_at: int = 0
+    made_up: int = 0
+
+
 class _Open:
-    """A wait that a task is in. `told` is how the parked run names it, `until` when it gives up; `beside` says that the
+    """A wait that a task is in. `told` is how the parked run names it, `limit` when it gives up; `beside` says that the
     task is none of the branches.
     """
 
-    __slots__ = ("beside", "future", "release", "told", "until")
+    __slots__ = ("beside", "future", "limit", "release", "told")
 
-    def __init__(self, told: dict[str, Any], until: int | None, release: bool, beside: bool) -> None:
+    def __init__(self, told: dict[str, Any], limit: Limit | None, release: bool, beside: bool) -> None:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.beside = beside
         self.told = told
-        self.until = until
+        self.limit = limit
         self.release = release
 
 
@@ -105,6 +122,7 @@ class Waits:
         self._task: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
         self._loop = asyncio.get_running_loop()
+        self._ahead_at_claim = _ahead(attempt.clock)
 
     @property
     def _attempt(self) -> Waiter:
@@ -208,17 +226,17 @@ class Waits:
     # ------------------------------------------------------------ waiting
 
     async def arrival(
-        self, about: str, told: dict[str, Any], *, until: int | None, release: bool = False
+        self, about: str, told: dict[str, Any], limit: Limit | None, *, release: bool = False
     ) -> Entry | None:
-        """What closes the wait of that id, or the child's end: the fact in the journal. `None` when `until` has passed.
+        """What closes the wait of that id, or the child's end: the fact in the journal. `None` when its time is over.
 
         The attempt may end in here: then this unwinds.
         """
         attempt = self._attempt
         entry = attempt.replay.arrived.get(about)
-        if entry is not None or (until is not None and until <= attempt.clock.now()):
+        if entry is not None or (limit is not None and self._until(limit) <= attempt.clock.now()):
             return entry
-        wait = _Open(told, until, release, scope_if_own(attempt) is None)
+        wait = _Open(told, limit, release, scope_if_own(attempt) is None)
         self._open.setdefault(about, []).append(wait)
         self._stand_still(wait.beside)
         if self._task is None:
@@ -234,8 +252,11 @@ class Waits:
         return attempt.replay.arrived.get(about)
 
     async def read(self, about: str) -> Entry:
-        """What closed a wait that is known to be closed."""
-        await self._read_news()
+        """What closed a wait that is known to be closed. When the store does not answer, the attempt ends."""
+        try:
+            await self._read_news()
+        except StoreError as error:
+            raise self._attempt.unwritable(error) from error
         return self._attempt.replay.arrived[about]
 
     def _leave(self, about: str, wait: _Open) -> None:
@@ -300,7 +321,7 @@ class Waits:
         """Let those go on whose time is over."""
         now = self._attempt.clock.now()
         for about, waits in list(self._open.items()):
-            if any(wait.until is not None and wait.until <= now for wait in waits):
+            if any(wait.limit is not None and self._until(wait.limit) <= now for wait in waits):
                 self._close(about)
 
     def _patience(self) -> float:
@@ -315,7 +336,25 @@ class Waits:
 
     def first_due(self) -> int:
         """When the first of the open waits gives up; `NEVER` if none does."""
-        return min((wait.until for wait in self._waiting() if wait.until is not None), default=NEVER)
+        limits = (wait.limit for wait in self._waiting())
+        return min((self._until(limit) for limit in limits if limit is not None), default=NEVER)
+
+    # ------------------------------------------------------------ limits
+
+    def lasting(self, length: int) -> Limit:
+        """So many microseconds from now."""
+        return Limit(self._attempt.clock.now() + length, length, _ahead(self._attempt.clock))
+
+    def recorded(self, until: int, lasts: int, *, decided_at: int, made_up: int) -> Limit:
+        """The limit of a wait that an earlier attempt began, as of the claim."""
+        return Limit(until, lasts, self._ahead_at_claim, decided_at, made_up)
+
+    def _until(self, limit: Limit) -> int:
+        """When a wait gives up, by the clock as it is now."""
+        clock = self._attempt.clock
+        until = limit.until - limit.made_up if clock.now() < limit.decided_at else limit.until
+        set_back = 0 if limit.ahead is None else limit.ahead - _ahead(clock)
+        return until - set_back if set_back > _SET_BACK else until
 
     # ------------------------------------------------------------ parking
 
@@ -344,7 +383,7 @@ class Waits:
     def _told(self) -> list[dict[str, Any]]:
         """How the parked run names its waits: those that are over first come first."""
         waits = [waits[0] for waits in self._open.values()]
-        waits.sort(key=lambda wait: NEVER if wait.until is None else wait.until)
+        waits.sort(key=lambda wait: NEVER if wait.limit is None else wait.limit.until)
         more = [{"type": "more", "count": len(waits) - _TOLD}] if len(waits) > _TOLD else []
         return [*(wait.told for wait in waits[:_TOLD]), *more]
 
@@ -369,11 +408,16 @@ class Waits:
             await asyncio.wait([task])
 
 
-def wait_data(wait: str, type: str, name: str, until: int | None, **more: Any) -> str:
+def _ahead(clock: Clock) -> int:
+    return clock.now() - round(clock.elapsed() * 1_000_000)
+
+
+def wait_data(wait: str, type: str, name: str, limit: Limit | None, **more: Any) -> str:
     """The data of `wait.opened`."""
     facts: dict[str, Any] = {"wait": wait, "type": type, "name": name}
-    if until is not None:
-        facts["until"] = until
+    if limit is not None:
+        facts["until"] = limit.until
+        more["lasts"] = limit.lasts
     return dumps(facts | {key: value for key, value in more.items() if value is not None})
 
 

@@ -16,20 +16,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stepwell.domain.commit import Commit
-from stepwell.domain.errors import LeaseLost, StoreError
+from stepwell.domain.errors import LeaseLost, StoreError, StoreUnusable
 from stepwell.domain.ids import ENTROPY_BYTES, WORKER, make_id
 from stepwell.domain.outcome import Cancelled, HandedBack, Held, Outcome, TimedOut
 from stepwell.domain.run import DIVERGED, Lease
 from stepwell.domain.transitions import PAUSED_ON_REQUEST, RUN_TIMEOUT
 from stepwell.domain.values import dumps
 from stepwell.engine.attempt import LOST, Attempt, Lost
+from stepwell.engine.breakdown import Breakdown
+from stepwell.engine.controls import Controls
 from stepwell.engine.defaults import DRAIN, LEASE_SECONDS
 from stepwell.engine.executor import CLEAN_UP, Ending, Executor, who_cancelled
 from stepwell.engine.failure import describe_error
 from stepwell.engine.heartbeat import Heart
 from stepwell.engine.quarantine import Aside, Quarantine
 from stepwell.engine.waits import PARK_AFTER
-from stepwell.ports.notifier import CONTROL, QUEUE
+from stepwell.ports.notifier import QUEUE
 from stepwell.ports.store import Claim, ClaimRequest, Control, Heartbeat, WorkerInfo
 
 if TYPE_CHECKING:
@@ -104,20 +106,28 @@ class Worker:
         self._refill: asyncio.TimerHandle | None = None
         self._draining = False
         self._unknown: dict[tuple[str, int], frozenset[Slot]] = {}
+        self._cleaned: set[tuple[str, int]] = set()  # whose end could not be written
         self._errands: set[asyncio.Task[None]] = set()
         self._context = contextvars.copy_context()
         self._idle = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
-        self._control_task: asyncio.Task[None] | None = None
         self.quarantine = Quarantine(aside=aside, only=suspects_only)
         self._listener: Listener | None = None
-        self._heart = Heart(store, self.id, lease_seconds=lease_seconds, clock=clock, answer=self._on_heartbeat)
+        self.breakdown = Breakdown(self._give_up)
+        broken = self.breakdown.note
+        self._heart = Heart(
+            store, self.id, lease_seconds=lease_seconds, clock=clock, answer=self._on_heartbeat, broken=broken
+        )
+        self._controls = Controls(
+            store, self.id, clock=clock, busy=lambda: bool(self._held), obey=self._obey, broken=broken
+        )
         self._executor = Executor(
             store,
             runnables,
             clock=clock,
             deps=deps,
             may_act=self._heart.certain,
+            in_force=self._heart.in_force,
             leaving=self._leaving,
             observer=observer,
             park_after=park_after,
@@ -129,11 +139,12 @@ class Worker:
     async def start(self) -> None:
         """Register, begin to beat, begin to claim. Leaves nothing behind when it fails."""
         info = WorkerInfo(self.id, socket.gethostname(), os.getpid(), self._capacity, self._clock.now())
+        self._heart.leased_from_now()
         await self._store.open_worker(info, lease_seconds=self._lease_seconds)
         self._heart.start()
         self._idle.set()
         self._loop_task = asyncio.create_task(self._claim_loop(), name="stepwell-claims")
-        self._control_task = asyncio.create_task(self._control_loop(), name="stepwell-control")
+        self._controls.start()
 
     async def stop(self, *, drain: float = DRAIN) -> None:
         """Claim nothing more, let running attempts finish for up to `drain` seconds, hand the others back, sign off.
@@ -150,10 +161,13 @@ class Worker:
             await asyncio.wait([holding.task for holding in self._held.values()], timeout=drain)
         await self._see_off_all(HandedBack())
         await asyncio.wait([aside])
-        await self._stop_control()
+        await self._controls.stop()
         await self._heart.stop()
         self._executor.offload.close()
-        await self._store.close_worker(self.id)
+        if self.breakdown.error is None:
+            await self._store.close_worker(self.id)
+        else:  # nothing can be written: its death is proved as that of a killed process
+            self._store.abandon_worker(self.id)
         self._loop_task = None
 
     async def kill(self) -> None:
@@ -167,9 +181,16 @@ class Worker:
             loop_task.cancel()
             await asyncio.wait([loop_task])
         await self._see_off_all(LOST)
-        await self._stop_control()
+        await self._controls.stop()
         await self._heart.stop()
         self._executor.offload.close()
+
+    def _give_up(self) -> None:
+        """Nothing can be recorded any more: what is executed stops, and others take it up."""
+        self._draining = True
+        for holding in list(self._held.values()):
+            self._stop(holding, LOST)
+        self._wake()
 
     def _leaving(self) -> bool:
         """Whether this worker is being stopped, by a drain or because the event loop cancels everything."""
@@ -228,7 +249,7 @@ class Worker:
         """Execute a run that was started in a reserved slot; hand it back if the worker is leaving by now."""
         self._asked.discard(slot)
         if self._draining:
-            self._write_later(claim.lease, HandedBack())
+            self._run_errand(self._write_end(claim.lease, HandedBack()))
         else:
             self._launch(claim, input_text)
 
@@ -250,6 +271,8 @@ class Worker:
                         wait = await self._claim()
                     else:
                         self._more = True  # nobody has looked what this hint was about
+                except StoreUnusable as error:
+                    self.breakdown.note(error)
                 except StoreError as error:
                     _log.warning("claiming failed, the next try follows: %s", error)
                     wait = _AFTER_STORE_ERROR
@@ -290,7 +313,8 @@ class Worker:
             _log.exception("run %s cannot be executed, and is held", claim.run.id)
             told = describe_error(error, code="journal.unreadable")
             why = f"the journal cannot be read by this program: {told.type}: {told.message:.500}"
-            self._write_later(claim.lease, Held(DIVERGED, "worker", dumps({"message": why})))
+            held = Held(DIVERGED, "worker", dumps({"message": why}))
+            self._run_errand(self._write_end(claim.lease, Cancelled("request") if claim.run.life.cancelling else held))
             return
         execution = self._executor.execute(attempt, claim.journal, input_text)
         task = asyncio.create_task(execution, context=self._context.copy())
@@ -318,10 +342,11 @@ class Worker:
     def _forget(self, holding: _Holding) -> None:
         """The run is no longer in our hands: its slot is free."""
         holding.left.set()
-        holding.attempt.on_stop = holding.attempt.on_control = (
-            None  # it knows the holding: the two would keep each other alive
-        )
-        run_id = holding.attempt.record.id
+        attempt = holding.attempt
+        attempt.on_stop = attempt.on_control = None  # it knows the holding: the two would keep each other alive
+        run_id = attempt.record.id
+        if attempt.cleaning and not attempt.over:
+            self._cleaned.add((run_id, attempt.lease.fence))
         if self._held.get(run_id) is holding:
             del self._held[run_id]
             if not self._held:
@@ -366,7 +391,7 @@ class Worker:
         for run_id, holding in list(self._held.items()):
             attempt = holding.attempt
             held = reply.held.get(run_id)
-            gone = held is None and attempt.claimed_elapsed < asked_at
+            gone = held is None and attempt.leasing.claimed_at < asked_at
             if gone or (held is not None and held[0] > attempt.lease.fence):
                 self._stop(holding, LOST)
             elif attempt.seconds_left() < 0:
@@ -381,33 +406,13 @@ class Worker:
         """
         asked = frozenset(self._asked)
         seen = {one: self._unknown.get(one, asked) for one in unknown}
-        for run_id, fence in seen.keys() & self._unknown.keys():
+        for run_id, fence in sorted(seen.keys() & self._unknown.keys()):
             if not seen[run_id, fence] & asked:
-                self._write_later(Lease(run_id, fence, self.id), HandedBack())
+                over = Cancelled("request") if (run_id, fence) in self._cleaned else HandedBack()
+                self._run_errand(self._write_end(Lease(run_id, fence, self.id), over))
         self._unknown = seen
 
     # ------------------------------------------------------------ what others ask of our runs
-
-    async def _control_loop(self) -> None:
-        """Hear soon what somebody asks of a run: the next commit and the next heartbeat would tell as well."""
-        with self._store.notifier.listen(CONTROL) as listener:
-            while True:
-                try:
-                    if self._held:
-                        self._obey(await self._store.controls(self.id))
-                except StoreError as error:
-                    _log.warning("what others ask of our runs could not be read: %s", error)
-                    await asyncio.sleep(_AFTER_STORE_ERROR)
-                except Exception:  # noqa: BLE001 - without this loop no cancel would be heard, and nobody would say why
-                    _log.exception("what others ask of our runs could not be read")
-                    await asyncio.sleep(_AFTER_STORE_ERROR)
-                await listener.wait(FULL_POLL)
-
-    async def _stop_control(self) -> None:
-        task, self._control_task = self._control_task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
 
     def _obey(self, asked: Mapping[str, tuple[int, Control]]) -> None:
         for run_id, (fence, control) in asked.items():
@@ -439,8 +444,8 @@ class Worker:
 
     @staticmethod
     def _cancel(holding: _Holding) -> None:
-        """Unwind the agent. An execution that has not begun finds by itself that it is over: cancelled now, it would
-        vanish without a word. One whose agent has returned is about to write how it ended.
+        """Unwind the agent. An execution that has not begun finds by itself that it is over, and would vanish without a
+        word; one whose agent has returned is about to write how it ended.
         """
         if holding.attempt.begun and not holding.attempt.returned:
             holding.task.cancel()
@@ -479,9 +484,6 @@ class Worker:
         self._forget(holding)
         if attempt.stop is not None and not isinstance(attempt.stop, Lost):
             await self._write_end(attempt.lease, attempt.stop, leased=attempt.leased())
-
-    def _write_later(self, lease: Lease, outcome: Outcome) -> None:
-        self._run_errand(self._write_end(lease, outcome))
 
     def _run_errand(self, errand: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(errand)

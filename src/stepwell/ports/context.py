@@ -304,7 +304,8 @@ class Context(Protocol[D]):
 
         `details` (JSON data) and `assignee` are shown to who answers. With `key` the question is identified by the key
         and not by its place. When nobody answers within `timeout` (seconds or timedelta; default: no limit):
-        `default`, else `AskTimeout`. `release` gives up the run's turn in a synchronized session while it waits.
+        `default`, else `AskTimeout`. `release` gives up the run's turn in a synchronized session while it waits: at
+        once, or when the last of its children has ended that are part of the turn. A child keeps the turn it lives on.
         """
         ...
 
@@ -322,10 +323,12 @@ class Context(Protocol[D]):
         """Run another agent as a child and return what it returns, holding nothing meanwhile.
 
         The child is a run of its own, in the same session unless `session` names another, and part of its parent's
-        turn there. It is started once, whatever happens to the parent; a new attempt of the parent makes a child that
-        failed anew. Raises `RunFailed` when the child did not succeed, `StepFailed` (`child.depth`, `child.limit`) when
-        it may not be started, `NotFound` for an agent that this worker does not serve, `InvalidInput`, and `Misuse`
-        (`child.session`) for a turn in another synchronized session while this run has one.
+        turn: that is not over before the child is. Where it needs a turn of its own it stands in line, whatever its
+        agent's `busy` says. It is started once, whatever happens to the parent; a new attempt of the parent makes a
+        child that failed anew. Raises `RunFailed` when the child did not succeed, `StepFailed` (`child.depth`,
+        `child.limit`) when it may not be started, `NotFound` for an agent that this worker does not serve,
+        `InvalidInput`, and `Misuse` (`child.session`) for a turn in another synchronized session while this run has
+        one.
         """
         ...
 

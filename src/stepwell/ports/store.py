@@ -156,9 +156,22 @@ class LaneInfo(NamedTuple):
     waiting: int
 
 
+class Blockage(NamedTuple):
+    """A lane that runs stand in line for, and of which so many runs of an agent that nobody serves keep tickets."""
+
+    lane: LaneInfo
+    agent: str
+    runs: int
+
+
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """What `doctor` shows: where the store is, what it runs on, how many runs have each status, what looks wrong."""
+    """What `doctor` shows: where the store is, what it runs on, how many runs have each status, what looks wrong.
+
+    `unserved` counts, by agent, the runs that have been due for a while, where no live worker executes a run of that
+    agent; `blockages` are the lanes that such runs, and those that a dead worker of such an agent left behind, keep
+    from others.
+    """
 
     url: str
     version: str
@@ -166,6 +179,7 @@ class StoreReport:
     size_bytes: int
     runs: Mapping[str, int] = field(default_factory=dict)
     unserved: Mapping[str, int] = field(default_factory=dict)
+    blockages: Sequence[Blockage] = ()
     problems: Sequence[str] = ()
 
 
@@ -236,6 +250,9 @@ class Store(Protocol):
         * An outcome that ends the run also, in the same write: closes its waits, cancels its children that are not
           detached, tells its parent (`child.ended`), and gives back its tickets. One that only gives back the lease
           keeps the ticket of the session's lane (unless it is `Parked` with `release`), and gives back the others.
+        * `submits`: a child that is not detached lives on the tickets of sessions' lanes that the run holds or lives
+          on itself. Such a ticket is free when whoever took it has ended, or gave it up, and the last child that lives
+          on it has ended: in the write that brings this about. `busy` of a child says nothing, it stands in line.
         """
         ...
 

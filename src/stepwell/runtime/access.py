@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from stepwell.domain.errors import InvalidInput, InvalidValue
+from stepwell.domain.errors import InvalidInput, InvalidValue, StoreUnusable
 from stepwell.domain.run import RunRecord
 from stepwell.domain.values import check
 from stepwell.ports.clock import Clock, Entropy
@@ -51,7 +51,8 @@ async def in_real_time(_: str, doing: Coroutine[Any, Any, T], limit: float | Non
 @dataclass(frozen=True, slots=True)
 class Access:
     """The collaborators. `runnable` finds an agent by its name, `local_ending` waits for an end in this process,
-    `retry` submits a run that retries one, and `patience` is how callers wait.
+    `retry` submits a run that retries one, `broken` tells why nothing more is executed in this process, if that is so,
+    and `patience` is how callers wait.
     """
 
     store: Store
@@ -60,7 +61,15 @@ class Access:
     runnable: Callable[[str], Runnable | None]
     local_ending: Callable[[str], Awaitable[Ending | None]]
     retry: Callable[[RunRecord], Awaitable[RunRecord]]
+    broken: Callable[[], StoreUnusable | None]
     patience: Patience = in_real_time
+
+    def check_alive(self) -> None:
+        """Raise `StoreUnusable` when the worker of this process has ended because of it: whoever waits here might wait
+        for ever.
+        """
+        if (error := self.broken()) is not None:
+            raise error
 
 
 def checked_by(by: str | None) -> str:

@@ -12,11 +12,12 @@ from typing_extensions import TypeVar
 
 from stepwell.app import Agent, App
 from stepwell.config import find_store
-from stepwell.domain.errors import InvalidDefinition, Misuse, Seconds
+from stepwell.domain.errors import InvalidDefinition, Misuse, Seconds, StoreUnusable
 from stepwell.domain.retry import seconds
 from stepwell.domain.run import RunRecord
 from stepwell.engine.defaults import DRAIN, LEASE_SECONDS
 from stepwell.ports.clock import Clock, Entropy
+from stepwell.ports.crash_point import refuse_variable
 from stepwell.ports.runnable import Runnable
 from stepwell.ports.store import Store, StoreReport, Submitted
 from stepwell.ports.system_clock import SystemClock
@@ -122,6 +123,7 @@ class Runtime(Generic[D]):
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise Misuse("this runtime is already entered", code="runtime.entered", hint="make another Runtime")
+        refuse_variable()
         self._runnables, self._app_of = collect(self._apps)
         async with AsyncExitStack() as stack:
             store = self._make_store()
@@ -318,6 +320,20 @@ class Runtime(Generic[D]):
                 await self.adopt(child.id)
         return run
 
+    async def broken(self) -> StoreUnusable:
+        """Wait until the store has become unusable (`store.io_error`, `store.damaged`, `store.moved`), and return why.
+
+        From then on nothing is executed here, and whoever waits for a run in this runtime gets the error; other
+        processes take over what was executed. For programs that only serve: they should end, with an exit code that
+        says so. Raises `Misuse` (`runtime.no_worker`) where nothing is executed.
+        """
+        self._opened()
+        if self._worker is None:
+            raise Misuse(
+                "this runtime executes nothing", code="runtime.no_worker", hint="make it with worker=True, undrained"
+            )
+        return await self._worker.breakdown.wait()
+
     # ------------------------------------------------------------ facts
 
     async def report(self) -> StoreReport:
@@ -344,6 +360,7 @@ class Runtime(Generic[D]):
             runnable=self._runnables.get,
             local_ending=self._local_ending,
             retry=self._retry,
+            broken=self._why_broken,
         )
 
     def _make_run(self, record: RunRecord) -> Run[Any]:
@@ -359,6 +376,9 @@ class Runtime(Generic[D]):
         if self._submitter is None:
             raise _not_entered()
         return self._own(await self._submitter.retry(self._runnable(run.agent), run))
+
+    def _why_broken(self) -> StoreUnusable | None:
+        return None if self._worker is None else self._worker.breakdown.error
 
     async def _local_ending(self, run_id: str) -> Ending | None:
         return None if self._worker is None else await self._worker.ending(run_id)

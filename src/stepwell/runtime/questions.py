@@ -189,6 +189,7 @@ async def oldest_open(run: RunRecord, access: Access) -> Question[Any]:
                     f"run {run.id} has ended ({life.status}) and asks nothing any more",
                     hint=f"see: stepwell runs show {run.id[-6:]}",
                 )
+            access.check_alive()
             await hints.wait(POLL)
 
 

@@ -177,6 +177,7 @@ class Run(Generic[O_co]):
                     continue
                 if life.ended:
                     return
+                self._access.check_alive()
                 await hints.wait(POLL)
 
     async def text(self) -> AsyncIterator[TextPart]:
@@ -324,4 +325,5 @@ class Run(Generic[O_co]):
                 record = await self._now()
                 if record.life.ended:
                     return record
+                self._access.check_alive()
                 await hints.wait(POLL)

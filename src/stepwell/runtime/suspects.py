@@ -23,12 +23,13 @@ class _Aside(Runtime[Any]):
     _suspects_only = True
 
     async def work(self, stop: asyncio.Event) -> None:
-        """Until none is left, or until told to stop."""
+        """Until none is left, until told to stop, or until the store is unusable."""
         assert self._worker is not None
         done = asyncio.create_task(self._worker.quarantine.none_left.wait())
         told = asyncio.create_task(stop.wait())
-        await asyncio.wait([done, told], return_when=asyncio.FIRST_COMPLETED)
-        for task in (done, told):
+        broken = asyncio.create_task(self.broken())
+        await asyncio.wait([done, told, broken], return_when=asyncio.FIRST_COMPLETED)
+        for task in (done, told, broken):
             task.cancel()
 
 

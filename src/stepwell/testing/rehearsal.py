@@ -17,7 +17,7 @@ from stepwell.domain.outcome import Held
 from stepwell.domain.run import DIVERGED
 from stepwell.engine.attempt import LOST, Attempt, AttemptStopped
 from stepwell.engine.context import RunContext
-from stepwell.engine.waits import Waits
+from stepwell.engine.waits import Limit, Waits
 from stepwell.ports.store import Claim
 
 if TYPE_CHECKING:
@@ -136,10 +136,10 @@ class _Remembered(Waits):
         self._rehearsal = attempt
 
     async def arrival(
-        self, about: str, told: dict[str, Any], *, until: int | None, release: bool = False
+        self, about: str, told: dict[str, Any], limit: Limit | None, *, release: bool = False
     ) -> Entry | None:
         entry = self._rehearsal.replay.arrived.get(about)
-        if entry is None and (until is None or until > self._rehearsal.clock.now()):
+        if entry is None and (limit is None or limit.until > self._rehearsal.clock.now()):
             raise self._rehearsal.edge()
         return entry
 

@@ -401,7 +401,8 @@ class TestWaiting:
         assert show(desk, child["id"])["questions"][0]["text"] == "Allow pens?"
 
     def test_a_queued_run_says_that_it_waits_for_a_worker_or_its_time(self, desk: Project) -> None:
-        assert "\nwaits    for a worker to take it up\n" in desk.stepwell("runs", "show", detached(desk, "nap")).out
+        shown = desk.stepwell("runs", "show", detached(desk, "nap")).out
+        assert "\nwaits    for a worker that serves nap to take it up\n" in shown
 
     def test_a_run_in_line_says_for_what(self, desk: Project) -> None:
         first, second = detached(desk, "narrow", "ada"), detached(desk, "narrow", "alan")

@@ -75,7 +75,7 @@ def check_promises(folder: Path, *, kills: int) -> None:
 
 
 def test_there_are_enough_boundaries() -> None:
-    assert len(crash_point.declared()) >= 15
+    assert len(crash_point.declared()) >= 30
 
 
 @pytest.mark.parametrize("point", POINTS)

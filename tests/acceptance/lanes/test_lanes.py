@@ -215,19 +215,19 @@ async def test_low_priority_is_served_within_its_bound(fleet: Fleet) -> None:
     """
     ahead = 40
     async with Runtime(app, free, store=fleet.store, worker=False) as runtime:
-        seated = await runtime.start(keyed, Job(0, "red"))
+        holder = await runtime.start(keyed, Job(0, "red"))
         low = await runtime.start(keyed, Job(0, "red"), priority=-1)
         make_older(fleet, low.id, seconds=31)
         high = await all_of([partial(runtime.start, keyed, Job(number, "red")) for number in range(ahead)], at_once=1)
         late = await runtime.start(keyed, Job(0, "red"), priority=-1)
         urgent = await runtime.start(keyed, Job(0, "red"), priority=1)
         fleet.start_many(2)
-        for run in [seated, low, *high, late, urgent]:
+        for run in [holder, low, *high, late, urgent]:
             assert (await run.result(timeout=60)).ok
     order = fleet.query(
         "select run.id from journal join run on run.n = journal.run where kind = 'run.started' order by position"
     )
-    assert [run for (run,) in order] == [run.id for run in [seated, urgent, low, *high, late]]
+    assert [run for (run,) in order] == [run.id for run in [holder, urgent, low, *high, late]]
 
 
 def make_older(fleet: Fleet, run: str, *, seconds: int) -> None:

@@ -16,7 +16,7 @@ from stepwell.domain.errors import StepwellError
 from stepwell.domain.outcome import NEVER, ErrorInfo, HandedBack, Outcome, Parked, Payload, Retrying, Succeeded
 from stepwell.domain.run import Lease
 from stepwell.domain.submission import AGENT_LANE, GLOBAL_LANE, KEY_LANE, SESSION_LANE, Lane
-from stepwell.ports.store import ClaimRequest, LaneInfo
+from stepwell.ports.store import ClaimRequest, LaneInfo, RunQuery
 from stepwell.stores.sqlite.store import SqliteStore
 from stepwell.testing.conformance import Harness
 from stepwell.testing.conformance.harness import AGENT, append, take
@@ -82,7 +82,7 @@ class TestCost:
         await backlog(harness, store, 2000)
         assert await cost(store, [store.submit(harness.submission(lanes=KEY))]) <= few * 1.5
 
-    async def test_many_seats_that_are_given_back_at_once_take_few_statements(
+    async def test_many_tickets_that_are_given_back_at_once_take_few_statements(
         self, harness: Harness, store: SqliteStore
     ) -> None:
         lanes = (Lane(KEY_LANE, "eu", 100),)
@@ -97,6 +97,19 @@ class TestCost:
         assert len(texts) < 60
         assert await store.lanes() == [LaneInfo("", KEY_LANE, "eu", 100, 100, 100)]
 
+    async def test_the_end_of_a_child_costs_the_same_however_many_live_on_the_turn(
+        self, harness: Harness, store: SqliteStore
+    ) -> None:
+        lease = await harness.started(store, session="ses_a", lanes=(Lane(SESSION_LANE, "ses_a", 1),))
+        parent, worker = await store.get(lease.run_id), await harness.worker(store)
+        costs = []
+        for first, last in ((0, 20), (20, 2000)):
+            children = tuple(harness.child_of(parent, number) for number in range(first, last))
+            await store.commit(lease, Commit(last, submits=children))
+            [claim] = await take(store, worker, limit=1)
+            costs.append(await cost(store, [store.commit(claim.lease, DONE)]))
+        assert costs[1] <= costs[0] * 1.5
+
     async def test_runs_without_lanes_never_look_at_them(self, harness: Harness, store: SqliteStore) -> None:
         texts: list[str] = []
         connection = store._use().writer._transactions._connection  # type: ignore[union-attr]
@@ -104,8 +117,11 @@ class TestCost:
         worker = await harness.worker(store)
         await harness.submit(store)
         [claim] = await take(store, worker)
-        await append(store, claim.lease, 1, "x")
-        await store.commit(claim.lease, Commit(2, outcome=HandedBack()))
+        child = harness.child_of(claim.run)
+        await store.commit(claim.lease, Commit(1, submits=(child,)))
+        await harness.finish(store, child.id, Succeeded(Payload("1")))
+        await append(store, claim.lease, 2, "x")
+        await store.commit(claim.lease, Commit(3, outcome=HandedBack()))
         [claim] = await take(store, worker)
         await store.commit(claim.lease, DONE)
         connection.trace_v2(0, None)
@@ -120,7 +136,7 @@ async def test_a_lane_that_grows_lets_as_many_in(harness: Harness, store: Sqlite
 
 
 async def test_who_comes_while_a_line_is_being_read_stands_at_its_end(harness: Harness, store: SqliteStore) -> None:
-    """All in one write: a seat is given back, somebody comes, and more seats are given back than were read."""
+    """All in one write: a ticket is given back, somebody comes, and more tickets are given back than were read."""
     lanes = (Lane(KEY_LANE, "eu", 6),)
     worker, lease = await harness.worker(store), await harness.started(store)
     await backlog(harness, store, 6, lanes)
@@ -151,35 +167,40 @@ async def test_many_runs_that_become_due_at_once_enter_a_part_at_a_time(
     assert taken == [runs[:10], runs[10:20], runs[20:], []]
 
 
+HELD = "(SELECT count(*) FROM ticket WHERE ticket.lane = lane.n AND ticket.state IN (2, 3))"
+LENT = "(SELECT count(*) FROM ticket WHERE ticket.lane = lane.n AND ticket.state = 4)"
 FAULTS = {
-    "seats that are not what the tickets say": (
-        "SELECT count(*) FROM lane WHERE taken <>"
-        " (SELECT count(*) FROM ticket WHERE ticket.lane = lane.n AND ticket.state = 2)"
+    "more or fewer taken than the tickets say": (
+        f"SELECT count(*) FROM lane WHERE taken <> iif({HELD} > 0, {HELD}, min({LENT}, 1))"
+    ),
+    "more or fewer lent than the tickets say": f"SELECT count(*) FROM lane WHERE lent <> {LENT}",
+    "a turn that is kept for nobody": (
+        "SELECT count(*) FROM lane JOIN ticket ON ticket.lane = lane.n WHERE lane.lent = 0 AND ticket.state = 3"
     ),
     "more in a lane than it has room for": "SELECT count(*) FROM lane WHERE taken > capacity",
-    "a line before an empty seat": (
+    "a line although a ticket is left": (
         "SELECT count(*) FROM lane WHERE taken < capacity"
         " AND EXISTS (SELECT 1 FROM ticket WHERE ticket.lane = lane.n AND ticket.state = 1)"
     ),
     "a free run that lacks a ticket": (
         "SELECT count(*) FROM run WHERE blocked = 0 AND ended_at IS NULL"
-        " AND EXISTS (SELECT 1 FROM ticket WHERE ticket.run = run.n AND ticket.state <> 2)"
+        " AND EXISTS (SELECT 1 FROM ticket WHERE ticket.run = run.n AND ticket.state NOT IN (2, 4))"
     ),
     "a blocked run that stands in no line, or in two": (
         "SELECT count(*) FROM run WHERE blocked = 1 AND ended_at IS NULL"
         " AND (SELECT count(*) FROM ticket WHERE ticket.run = run.n AND ticket.state = 1) <> 1"
     ),
     "a running run that is not free": "SELECT count(*) FROM run WHERE status = 'running' AND blocked <> 0",
-    "a run that is away and keeps a seat in a wide lane": (
+    "a run that is away and keeps a ticket of a wide lane": (
         "SELECT count(*) FROM run JOIN ticket ON ticket.run = run.n JOIN lane ON lane.n = ticket.lane"
         " WHERE run.blocked = 2 AND ticket.state <> 0 AND lane.kind <> 'session'"
     ),
     "an ended run with tickets": (
         "SELECT count(*) FROM run JOIN ticket ON ticket.run = run.n WHERE run.ended_at IS NOT NULL"
     ),
-    "two in one session": (
-        "SELECT count(*) FROM lane WHERE kind = 'session' AND (SELECT count(*) FROM ticket JOIN run ON run.n ="
-        " ticket.run WHERE ticket.lane = lane.n AND run.status = 'running') > 1"
+    "two turns in one session": (
+        "SELECT count(*) FROM lane WHERE kind = 'session' AND (SELECT count(DISTINCT coalesce(run.root, run.id))"
+        " FROM ticket JOIN run ON run.n = ticket.run WHERE ticket.lane = lane.n AND run.status = 'running') > 1"
     ),
 }
 
@@ -201,6 +222,7 @@ class Traffic:
         self._held: dict[str, Lease] = {}
         self.runs: list[str] = []
         self._commits = 0
+        self._children = 0
 
     async def open(self) -> None:
         self._workers = [await self._harness.worker(store) for store in self._stores]
@@ -233,12 +255,29 @@ class Traffic:
         try:
             await self._stores[0].commit(lease, write)
         except StepwellError:
-            assert (await self._stores[0].get(lease.run_id)).life.ended
+            life = (await self._stores[0].get(lease.run_id)).life
+            assert life.ended or life.fence > lease.fence
 
     def _call(self) -> Awaitable[Any]:
         store = self._random.choice(self._stores)
         calls = [self._submit, self._submit, self._claim, self._claim, self._settle, self._settle, self._trouble]
-        return self._random.choice(calls)(store)
+        return self._random.choice([*calls, self._make_children])(store)
+
+    async def _make_children(self, store: SqliteStore) -> None:
+        if not self._held:
+            return
+        lease = self._random.choice(list(self._held.values()))
+        parent = await store.get(lease.run_id)
+        self._commits += 1
+        children = []
+        for _ in range(self._random.randrange(1, 4)):
+            self._children += 1
+            lanes = (Lane(AGENT_LANE, AGENT, 3),) if self._random.random() < 0.3 else ()
+            hooked = self._random.choice([0, 1])
+            children.append(self._harness.child_of(parent, self._children, lanes=lanes, hooked=hooked))
+        await store.commit(lease, Commit(self._commits, submits=tuple(children)))
+        made = {run.id for run in await store.find(RunQuery(parent=parent.id, limit=100))}
+        self.runs += (child.id for child in children if child.id in made)  # not where a later write came before
 
     async def _submit(self, store: SqliteStore) -> None:
         pick = self._random

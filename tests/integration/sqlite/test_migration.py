@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from stepwell.testing.conformance import Harness
 from stepwell.testing.conformance.harness import HOUR, append, kinds, take
 from tests.integration.sqlite.files import ask
 
+PROGRAM = Path(__file__).with_name("opener.py")
 QUEUED, RUNNING, ENDED, NAMED = (f"run_0000000000000000000000000{number}" for number in range(1, 5))
 INPUT = '{"agent":"audit","version":"1","input":1,"priority":0,"available_at":5}'
 
@@ -116,6 +120,18 @@ async def test_its_sessions_are_those_of_its_runs(old_file: Path, harness: Harne
     assert await store.sessions() == [SessionRecord("cust-1", "", 5, 5)]
     assert await store.session("cust-1") == SessionRecord("cust-1", "", 5, 5)
     assert await store.session(own_session(QUEUED)) == SessionRecord(own_session(QUEUED), "", 5, 5)
+
+
+@pytest.mark.parametrize("point", ["migrate.before_commit", "migrate.after_commit"])
+async def test_a_kill_in_the_middle_leaves_it_to_the_next_process(old_file: Path, harness: Harness, point: str) -> None:
+    command = [sys.executable, "-m", "stepwell.testing.crash", point, str(PROGRAM), str(old_file)]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    store = await harness.make()
+    assert ask(old_file, "PRAGMA integrity_check") == "ok"
+    assert ask(old_file, "SELECT count(*) FROM migration") == len(schema.migrations())
+    shown = {run_id: (await store.get(run_id)).life.shown for run_id in (QUEUED, RUNNING, ENDED, NAMED)}
+    assert list(shown.values()) == ["queued", "running", "succeeded", "diverged"]
 
 
 async def test_two_that_open_it_at_once_migrate_it_once(old_file: Path, harness: Harness) -> None:

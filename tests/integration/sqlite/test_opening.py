@@ -120,7 +120,6 @@ class TestSettings:
         connection.settle(writing, str(path), synchronous="full")
         assert writing.pragma("journal_mode") == "wal"
         assert writing.pragma("synchronous") == 2
-        assert writing.pragma("wal_autocheckpoint") == connection.CHECKPOINT_PAGES
         assert writing.pragma("mmap_size") == 0
         assert writing.pragma("temp_store") == 2
         writing.close()
@@ -129,9 +128,9 @@ class TestSettings:
         asked: list[str] = []
         settle = connection.settle
 
-        def note(opened: apsw.Connection, where: str, *, synchronous: str) -> None:
+        def note(opened: apsw.Connection, where: str, *, synchronous: str) -> connection.Checkpoints:
             asked.append(synchronous)
-            settle(opened, where, synchronous=synchronous)
+            return settle(opened, where, synchronous=synchronous)
 
         monkeypatch.setattr("stepwell.stores.sqlite.opening.settle", note)
         await make_store(path)

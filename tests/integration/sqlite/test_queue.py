@@ -182,10 +182,10 @@ class TestTheBound:
         count = batch.Batch._count
 
         def note(self: batch.Batch, bound: int) -> None:
-            before = self._memory.counted_at
+            before = self._recall.counted_at
             count(self, bound)
-            if self._memory.counted_at != before:
-                found.append(self._memory.queued)
+            if self._recall.counted_at != before:
+                found.append(self._recall.queued)
 
         monkeypatch.setattr(batch.Batch, "_count", note)
         return found

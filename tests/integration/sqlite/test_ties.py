@@ -226,7 +226,7 @@ def _plain_texts(*modules: Any) -> list[tuple[str, str]]:
 
 
 EVERY_STATEMENT = _plain_texts(claims, lanes, look, queries, sessions, signals, ties, waits)
-FOR_PEOPLE = ("queries._STATUSES", "queries._UNSERVED")
+FOR_PEOPLE = ("queries._STATUSES", "queries._UNSERVED", "queries._BLOCKAGES")
 LARGE = ("run", "journal", "wait", "signal", "ticket", "lane", "session", "session_value", "session_message")
 
 

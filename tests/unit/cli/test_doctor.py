@@ -1,12 +1,13 @@
-"""What `stepwell doctor` says of lines, dead runs and suspects."""
+"""What `stepwell doctor` says of lines, dead runs and suspects, and of what nobody serves."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
-from stepwell.cli.doctor import Findings, Seen, _look_at_lines
-from stepwell.runtime import LaneInfo
+from stepwell.cli.doctor import Findings, Seen, _look_at_lines, _look_at_workers
+from stepwell.ports.store import Blockage
+from stepwell.runtime import LaneInfo, StoreReport
 
 
 def facts(**seen: Any) -> list[tuple[str, str]]:
@@ -39,3 +40,14 @@ def test_suspects_are_named() -> None:
     [(name, told)] = facts(suspects=[run])
     assert name == "suspect"
     assert told.startswith("run …cdefgh of crasher: its worker died 2 times in a row without progress")
+
+
+def test_who_stands_in_line_behind_runs_that_nobody_serves_is_told_so() -> None:
+    found = Findings()
+    blockage = Blockage(LaneInfo("", "session", "cust-42", 1, 1, 3), "chat", 1)
+    _look_at_workers(found, StoreReport("sqlite:///x", "", 1, 0, unserved={"chat": 1}, blockages=[blockage]), [])
+    assert [problem for problem, _ in found.problems] == [
+        "1 run of chat: due, and nobody takes them up",
+        "3 runs in line for session cust-42: kept from it by 1 run of chat that nobody serves",
+    ]
+    assert found.code == 1

@@ -85,8 +85,10 @@ class TestReasons:
         assert why(run("waiting", due=None), [event("run.waiting", waits=[SIGNAL])]) == ["for signal go"]
 
     def test_one_that_is_due_waits_for_a_worker(self) -> None:
-        assert why(run("waiting"), [event("run.waiting", waits=[SIGNAL])]) == ["for a worker to take it up"]
-        assert why(run("queued")) == ["for a worker to take it up"]
+        assert why(run("waiting"), [event("run.waiting", waits=[SIGNAL])]) == [
+            "for a worker that serves narrow to take it up"
+        ]
+        assert why(run("queued")) == ["for a worker that serves narrow to take it up"]
 
     def test_one_that_is_delayed_waits_for_its_time(self) -> None:
         [told] = why(run("queued", due=timedelta(minutes=5)))

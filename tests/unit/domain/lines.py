@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stepwell.domain.lane import AWAY, BLOCKED, FREE, GRANTED, IDLE, IN_LINE, Entrant, Place, Seats, Ticket, enter
+from stepwell.domain.lane import (
+    AWAY,
+    BLOCKED,
+    FREE,
+    GRANTED,
+    IDLE,
+    IN_LINE,
+    LEAVING,
+    LENT,
+    Entrant,
+    Place,
+    Room,
+    Ticket,
+    enter,
+    lend,
+    turns,
+)
 from stepwell.domain.submission import SESSION_LANE
 
 
@@ -25,10 +41,11 @@ class Rows:
 
     def __init__(self, *lanes: tuple[str, int]) -> None:
         self.kinds: dict[int, str] = {number: kind for number, (kind, _) in enumerate(lanes)}
-        self.lanes: dict[int, Seats] = {number: Seats(capacity, 0) for number, (_, capacity) in enumerate(lanes)}
+        self.lanes: dict[int, Room] = {number: Room(capacity, 0) for number, (_, capacity) in enumerate(lanes)}
         self.runs: dict[str, Row] = {}
         self.lines: dict[int, dict[str, Place]] = {number: {} for number in self.lanes}
         self.freed: list[str] = []
+        self.roots: dict[tuple[str, int], str] = {}
         self.added = 0
         self.operations = 0
 
@@ -39,15 +56,20 @@ class Rows:
             row.gate, row.place, [Ticket(number, self.kinds[number], state) for number, state in row.states.items()]
         )
 
-    def seats(self, lane: int) -> Seats:
+    def room(self, lane: int) -> Room:
         self.operations += 1
         return self.lanes[lane]
 
-    def set_seats(self, lane: int, seats: Seats) -> None:
+    def set_room(self, lane: int, room: Room) -> None:
         self.operations += 1
-        assert seats.taken >= 0
-        assert seats.taken <= max(seats.capacity, self.lanes[lane].taken), "a seat that there is not was taken"
-        self.lanes[lane] = seats
+        assert room.taken >= 0
+        assert room.taken <= max(room.capacity, self.lanes[lane].taken), "a ticket that there is not was taken"
+        self.lanes[lane] = room
+
+    def holder(self, lane: int) -> tuple[str, int] | None:
+        self.operations += 1
+        held = {run: row.states.get(lane) for run, row in self.runs.items()}
+        return next(((run, state) for run, state in held.items() if state in (GRANTED, LEAVING)), None)
 
     def first(self, lane: int) -> str | None:
         self.operations += 1
@@ -82,8 +104,24 @@ class Rows:
         self.add(run, *lanes, at=at, fresh=fresh)
         return enter(self, run)
 
-    def seated(self, lane: int) -> set[str]:
-        return {run for run, row in self.runs.items() if row.states.get(lane) == GRANTED}
+    def add_child(self, run: str, parent: str, *lanes: int) -> bool:
+        """A run is made by another, and lives on its turns."""
+        lent = turns(self.entrant(parent).tickets)
+        self.add(run, *{*lanes, *lent})
+        for lane in lent:
+            self.roots[run, lane] = self.root(parent, lane)
+            lend(self, run, lane)
+        return enter(self, run)
+
+    def root(self, run: str, lane: int) -> str:
+        """Whose turn a run lives on."""
+        return self.roots.get((run, lane), run)
+
+    def holders(self, lane: int) -> set[str]:
+        return self.with_ticket(lane, GRANTED, LEAVING)
+
+    def with_ticket(self, lane: int, *states: int) -> set[str]:
+        return {run for run, row in self.runs.items() if row.states.get(lane) in states}
 
     def gates(self) -> dict[str, int]:
         return {run: row.gate for run, row in self.runs.items()}
@@ -91,9 +129,13 @@ class Rows:
 
 def check(rows: Rows) -> None:
     """What is true after every operation."""
-    for number, (capacity, taken) in rows.lanes.items():
-        assert taken == len(rows.seated(number)), "a seat leaked"
-        assert taken >= capacity or not rows.lines[number], "somebody stands in line for a seat that is left"
+    for number, (capacity, taken, lent) in rows.lanes.items():
+        assert lent == len(rows.with_ticket(number, LENT)), "a child was not counted"
+        assert taken == (len(rows.holders(number)) or min(lent, 1)), "a ticket leaked"
+        living = rows.with_ticket(number, GRANTED, LEAVING, LENT)
+        assert not lent or len({rows.root(run, number) for run in living}) == 1, "two turns at once"
+        assert taken >= capacity or not rows.lines[number], "somebody stands in line for a ticket that is left"
+        assert lent or not rows.with_ticket(number, LEAVING), "somebody keeps a ticket for nobody"
     for run, row in rows.runs.items():
         check_run(rows, run, row)
 
@@ -104,10 +146,10 @@ def check_run(rows: Rows, run: str, row: Row) -> None:
     for number, state in row.states.items():
         assert (run in rows.lines[number]) == (state == IN_LINE)
     if row.gate == FREE:
-        assert set(states) <= {GRANTED}
+        assert set(states) <= {GRANTED, LENT}
     elif row.gate == BLOCKED:
         stands = states.index(IN_LINE)
-        assert set(states[:stands]) <= {GRANTED}
+        assert set(states[:stands]) <= {GRANTED, LENT}
         assert set(states[stands + 1 :]) <= {IDLE}
     else:
         kept = {rows.kinds[number] for number, state in row.states.items() if state != IDLE}

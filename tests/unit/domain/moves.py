@@ -1,6 +1,7 @@
 """What runs may be and what may happen to them: the lives, causes and rows of which the tables of transitions are made.
 
 A row says what there was, what happened, and all that differs afterwards: a field that is not named has not changed.
+When the run is due is decided now where that is named.
 """
 
 from collections.abc import Callable
@@ -130,5 +131,6 @@ class Row(NamedTuple):
         assert change is not None
         before, after = self.before._asdict(), change.life._asdict()
         moved = {name: (before[name], value) for name, value in after.items() if value != before[name]}
-        assert moved == {name: (before[name], value) for name, value in self.changes.items() if value != before[name]}
+        changes = ({"timed_at": NOW} if "available_at" in self.changes else {}) | self.changes
+        assert moved == {name: (before[name], value) for name, value in changes.items() if value != before[name]}
         assert [draft.kind for draft in change.drafts] == self.events

@@ -250,7 +250,7 @@ class TestWaitingAndSetAside:
         assert (life.status, life.hold, life.available_at) == ("queued", None, NOW)
         assert pause(life) is None
         life = after(life, receive(), claim("due"))
-        assert (life.status, life.cancelling, life.attempt) == ("running", 1, WAITING.attempt)
+        assert (life.status, life.cancelling, life.attempt) == ("running", 2, WAITING.attempt)
         assert after(life, claim("lost")).status == "cancelled"
 
 

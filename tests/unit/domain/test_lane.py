@@ -9,13 +9,17 @@ from stepwell.domain.lane import (
     FREE,
     GRANTED,
     IN_LINE,
+    LEAVING,
+    LENT,
     Place,
-    Seats,
+    Room,
     enter,
     leave,
+    place_again,
     place_of,
     release,
     resize,
+    turns,
 )
 from stepwell.domain.run import PRIORITY_STEP, Lifecycle
 from stepwell.domain.submission import AGENT_LANE, GLOBAL_LANE, KEY_LANE, LANE_ORDER, SESSION_LANE
@@ -28,7 +32,7 @@ class TestOneLane:
         assert rows.add_and_enter("a")
         assert rows.gates() == {"a": FREE}
 
-    def test_as_many_runs_as_there_are_seats_are_free_and_the_next_one_is_blocked(self) -> None:
+    def test_as_many_runs_as_there_are_tickets_are_free_and_the_next_one_is_blocked(self) -> None:
         rows = Rows((GLOBAL_LANE, 2))
         assert [rows.add_and_enter(run, 0) for run in "abc"] == [True, True, False]
         assert rows.gates() == {"a": FREE, "b": FREE, "c": BLOCKED}
@@ -65,7 +69,7 @@ class TestOneLane:
         rows.add_and_enter("new", 0, at=-50)
         rows.add_and_enter("woken", 0, at=10, fresh=0)
         leave(rows, "a")
-        assert rows.seated(0) == {"woken"}
+        assert rows.holders(0) == {"woken"}
 
     def test_else_it_goes_by_the_place_in_the_queue_and_then_by_the_order_of_submission(self) -> None:
         rows = Rows((GLOBAL_LANE, 1))
@@ -73,11 +77,11 @@ class TestOneLane:
             rows.add_and_enter(run, 0, at=at)
         order: list[str] = []
         while rows.runs:
-            order += rows.seated(0)
+            order += rows.holders(0)
             leave(rows, order[-1])
         assert order == ["a", "urgent", "one", "two", "late"]
 
-    def test_a_run_that_gave_its_seat_back_must_enter_again(self) -> None:
+    def test_a_run_that_gave_its_ticket_back_must_enter_again(self) -> None:
         rows = Rows((KEY_LANE, 1))
         rows.add_and_enter("a", 0)
         rows.add_and_enter("b", 0)
@@ -114,16 +118,16 @@ class TestSessions:
         rows.add_and_enter("b", 0, at=50)
         rows.add_and_enter("urgent", 0, at=-50, fresh=0)
         leave(rows, "a")
-        assert rows.seated(0) == {"b"}
+        assert rows.holders(0) == {"b"}
 
-    def test_who_is_set_aside_in_the_line_keeps_his_place_and_takes_no_other_seat_when_his_turn_comes(self) -> None:
+    def test_who_is_set_aside_in_the_line_keeps_his_place_and_takes_no_other_ticket_when_his_turn_comes(self) -> None:
         rows = Rows((SESSION_LANE, 1), (GLOBAL_LANE, 9))
         for run in "abc":
             rows.add_and_enter(run, 0, 1)
         release(rows, "b", keep_session=True)
         leave(rows, "a")
         assert rows.gates() == {"b": AWAY, "c": BLOCKED}
-        assert (rows.seated(0), rows.seated(1)) == ({"b"}, set())
+        assert (rows.holders(0), rows.holders(1)) == ({"b"}, set())
         assert enter(rows, "b")
 
     def test_who_is_set_aside_with_his_session_and_comes_back_before_his_turn_stands_in_line_as_before(self) -> None:
@@ -137,20 +141,20 @@ class TestSessions:
 
 
 class TestSeveralLanes:
-    def test_a_run_takes_no_wide_seat_before_it_has_the_narrow_one(self) -> None:
+    def test_a_run_takes_no_wide_ticket_before_it_has_the_narrow_one(self) -> None:
         rows = Rows((KEY_LANE, 1), (GLOBAL_LANE, 2))
         rows.add_and_enter("a", 0, 1)
         rows.add_and_enter("b", 0, 1)
-        assert rows.seated(1) == {"a"}
+        assert rows.holders(1) == {"a"}
         assert rows.add_and_enter("other", 1)
 
-    def test_a_run_keeps_its_narrow_seats_while_it_stands_in_line_for_a_wide_one(self) -> None:
+    def test_a_run_keeps_its_narrow_tickets_while_it_stands_in_line_for_a_wide_one(self) -> None:
         rows = Rows((KEY_LANE, 1), (AGENT_LANE, 1), (GLOBAL_LANE, 1))
         rows.add_and_enter("a", 2)
         rows.add_and_enter("b", 0, 1, 2)
         assert rows.runs["b"].states == {0: GRANTED, 1: GRANTED, 2: IN_LINE}
 
-    def test_a_run_that_gets_its_narrow_seat_goes_on_to_its_wide_lanes(self) -> None:
+    def test_a_run_that_gets_its_narrow_ticket_goes_on_to_its_wide_lanes(self) -> None:
         rows = Rows((KEY_LANE, 1), (AGENT_LANE, 2), (GLOBAL_LANE, 3))
         rows.add_and_enter("a", 0, 1)
         rows.add_and_enter("b", 0, 1, 2)
@@ -158,7 +162,7 @@ class TestSeveralLanes:
         assert rows.runs["b"].states == {0: GRANTED, 1: GRANTED, 2: GRANTED}
         assert rows.gates() == {"b": FREE}
 
-    def test_a_run_that_gets_its_narrow_seat_may_have_to_stand_in_the_next_line(self) -> None:
+    def test_a_run_that_gets_its_narrow_ticket_may_have_to_stand_in_the_next_line(self) -> None:
         rows = Rows((KEY_LANE, 1), (GLOBAL_LANE, 1))
         rows.add_and_enter("x", 1)
         rows.add_and_enter("a", 0)
@@ -178,7 +182,7 @@ class TestSeveralLanes:
         assert rows.freed == ["a", "next", "same key", "same agent"]
         check(rows)
 
-    def test_a_seat_that_is_given_back_goes_to_the_first_of_all_who_reach_the_lane(self) -> None:
+    def test_a_ticket_that_is_given_back_goes_to_the_first_of_all_who_reach_the_lane(self) -> None:
         rows = Rows((KEY_LANE, 1), (GLOBAL_LANE, 1))
         rows.add_and_enter("a", 0, 1)
         rows.add_and_enter("next", 0, 1, at=-5)
@@ -202,7 +206,7 @@ class TestResize:
             rows.add_and_enter(run, 0, 1)
         resize(rows, 0, 3)
         assert rows.gates() == {"a": FREE, "b": FREE, "c": BLOCKED, "d": BLOCKED}
-        assert (rows.lanes[0], rows.lanes[1]) == (Seats(3, 3), Seats(2, 2))
+        assert (rows.lanes[0], rows.lanes[1]) == (Room(3, 3), Room(2, 2))
 
     def test_a_lane_that_shrinks_sends_nobody_away_and_takes_nobody_in_until_it_has_room(self) -> None:
         rows = Rows((AGENT_LANE, 3))
@@ -233,8 +237,61 @@ class TestResize:
         leave(rows, "r00")
         assert rows.freed == names[:7]
         while rows.runs:
-            leave(rows, next(iter(rows.seated(0))))
+            leave(rows, next(iter(rows.holders(0))))
         assert (len(rows.freed), rows.lanes[0].taken) == (21, 0)
+
+
+class TestTurns:
+    """The ticket of a session, and the children that live on it."""
+
+    def rows(self) -> Rows:
+        """A run has its turn and a child, another waits for its own."""
+        rows = Rows((SESSION_LANE, 1), (AGENT_LANE, 9))
+        rows.add_and_enter("a", 0, 1)
+        rows.add_and_enter("b", 0, 1)
+        assert rows.add_child("child", "a", 1), "a child waits for no turn"
+        return rows
+
+    def test_a_turn_is_over_with_the_last_who_lives_on_it(self) -> None:
+        rows = self.rows()
+        assert rows.add_child("grandchild", "child")
+        for run in ["child", "a"]:
+            leave(rows, run)
+            check(rows)
+            assert rows.gates()["b"] == BLOCKED
+        leave(rows, "grandchild")
+        check(rows)
+        assert rows.gates() == {"b": FREE}
+
+    def test_who_gives_up_a_turn_has_it_until_its_children_have_gone(self) -> None:
+        rows = self.rows()
+        release(rows, "a", keep_session=False)
+        check(rows)
+        assert (rows.with_ticket(0, LEAVING), rows.gates()["b"]) == ({"a"}, BLOCKED)
+        leave(rows, "child")
+        check(rows)
+        assert (rows.holders(0), rows.gates()["b"]) == ({"b"}, FREE)
+        assert not enter(rows, "a")
+
+    def test_who_comes_back_before_its_children_have_gone_has_its_turn(self) -> None:
+        rows = self.rows()
+        release(rows, "a", keep_session=False)
+        assert enter(rows, "a")
+        leave(rows, "child")
+        check(rows)
+        assert rows.holders(0) == {"a"}
+
+    def test_a_child_keeps_what_it_lives_on_and_gives_back_the_rest(self) -> None:
+        rows = self.rows()
+        release(rows, "child", keep_session=False)
+        check(rows)
+        assert (rows.with_ticket(0, LENT), rows.holders(1)) == ({"child"}, {"a"})
+
+    def test_who_stands_in_line_for_a_turn_has_none_to_lend(self) -> None:
+        assert turns(self.rows().entrant("b").tickets) == []
+
+    def test_a_wide_lane_is_not_lent(self) -> None:
+        assert turns(self.rows().entrant("a").tickets) == [0]
 
 
 class TestWork:
@@ -253,14 +310,14 @@ class TestWork:
         release(rows, "late", keep_session=False)
         assert rows.operations == len(["entrant", "set_gate"])
 
-    def test_a_seat_that_only_changes_hands_leaves_the_row_of_the_lane_alone(self) -> None:
+    def test_a_ticket_that_only_changes_hands_leaves_the_row_of_the_lane_alone(self) -> None:
         rows = Rows((KEY_LANE, 1))
         rows.add_and_enter("a", 0)
         rows.add_and_enter("b", 0)
-        seats = rows.lanes[0]
+        room = rows.lanes[0]
         leave(rows, "a")
-        assert rows.seated(0) == {"b"}
-        assert rows.lanes[0] is seats
+        assert rows.holders(0) == {"b"}
+        assert rows.lanes[0] is room
 
     def test_what_a_lane_that_grows_does_at_once_is_bounded(self) -> None:
         rows = crowd(standing=lane.MOST_PROMOTED + 50)
@@ -296,6 +353,17 @@ def work(operation: str, standing: int) -> int:
         case "grow":
             resize(rows, 1, 2)
     return rows.operations
+
+
+def test_a_run_that_is_due_at_another_moment_stands_elsewhere_in_line_but_not_in_that_of_a_session() -> None:
+    for kind, first in ((KEY_LANE, "late"), (SESSION_LANE, "early")):
+        rows = Rows((kind, 1))
+        for run in ("holder", "early", "late"):
+            rows.add_and_enter(run, 0)
+        rows.runs["late"].place = Place(1, -1, rows.runs["late"].place.number)
+        place_again(rows, "late")
+        assert rows.first(0) == first
+        assert rows.runs["late"].states == {0: IN_LINE}
 
 
 def test_the_place_of_a_run_says_whether_it_started_its_place_in_the_queue_and_its_number() -> None:

@@ -28,7 +28,9 @@ class Act(NamedTuple):
 
 Schedule: TypeAlias = Sequence[Act]
 
-VERBS: Final = ("submit", "submit", "submit", "claim", "claim", "park", "due", "pause", "resume", "end", "give up")
+VERBS: Final = (
+    *("submit", "submit", "submit", "claim", "claim", "child", "park", "due", "pause", "resume", "end", "give up"),
+)
 capacities = st.tuples(*[st.just(1) if kind == SESSION_LANE else st.integers(1, 3) for kind in LAYOUT])
 acts = st.builds(Act, st.sampled_from((*VERBS, "delay", "resize")), st.integers(0, 99), st.integers(0, 200))
 schedules = st.lists(acts, max_size=60)
@@ -53,6 +55,8 @@ class World:
             case "resize":
                 number = act.pick % len(LAYOUT)
                 resize(self.rows, number, 1 if LAYOUT[number] == SESSION_LANE else 1 + act.amount % 4)
+            case "child":
+                self.make_child(act)
             case _:
                 self.act_on_run(act)
         check(self.rows)
@@ -62,6 +66,12 @@ class World:
         self.rows.add(run, *lanes_of(act.pick), at=self.rows.added * 10 - act.amount)
         if act.verb == "submit":
             enter(self.rows, run)
+
+    def make_child(self, act: Act) -> None:
+        able = [run for run, row in self.rows.runs.items() if row.running]
+        if able:
+            wide = [lane for lane in lanes_of(act.amount) if LAYOUT[lane] != SESSION_LANE]
+            self.rows.add_child(f"r{self.rows.added}", able[act.pick % len(able)], *wide)
 
     def act_on_run(self, act: Act) -> None:
         able = [run for run, row in self.rows.runs.items() if ABLE[act.verb](row)]
@@ -123,7 +133,7 @@ ABLE: dict[str, Callable[[Row], bool]] = {
 
 @settings(max_examples=300)
 @given(capacities, schedules)
-def test_whatever_happens_seats_are_neither_lost_nor_doubled_nor_left_while_somebody_waits(
+def test_whatever_happens_tickets_are_neither_lost_nor_doubled_nor_left_while_somebody_waits(
     sizes: Sequence[int], schedule: Schedule
 ) -> None:
     world = World(sizes)
@@ -138,7 +148,7 @@ def test_whatever_happened_every_run_comes_to_its_end(sizes: Sequence[int], sche
     for act in schedule:
         world.act(act)
     world.finish()
-    assert [seats.taken for seats in world.rows.lanes.values()] == [0] * len(LAYOUT)
+    assert [room.taken for room in world.rows.lanes.values()] == [0] * len(LAYOUT)
     assert not any(world.rows.lines.values())
 
 
@@ -150,32 +160,32 @@ def test_the_runs_of_a_session_start_one_by_one_in_the_order_of_their_submission
     for act in schedule:
         world.act(act)
         for number, seen in sessions.items():
-            seated = world.rows.seated(number)
-            assert len(seated) <= 1
-            seen += seated - set(seen)
+            holders = world.rows.holders(number)
+            assert len(holders) <= 1
+            seen += holders - set(seen)
     for seen in sessions.values():
         assert seen == sorted(seen, key=lambda run: int(run[1:]))
 
 
 @given(st.integers(-PRIORITY_RANGE, PRIORITY_RANGE), st.lists(st.integers(-PRIORITY_RANGE, PRIORITY_RANGE), min_size=1))
 def test_only_what_comes_within_the_worth_of_its_priority_overtakes_a_run(own: int, others: list[int]) -> None:
-    """A lane of one seat, whose holder ends whenever another run arrives: one per step of priority."""
+    """A lane of one ticket, whose holder ends whenever another run arrives: one per step of priority."""
     rows = Rows((KEY_LANE, 1))
     rows.add_and_enter("holder", 0)
     rows.add_and_enter("mine", 0, at=place_in_queue(0, own))
     for number in range(2 * PRIORITY_RANGE + 2):
-        if rows.seated(0) == {"mine"}:
+        if rows.holders(0) == {"mine"}:
             break
         priority = others[number % len(others)]
         rows.add_and_enter(f"other {number}", 0, at=place_in_queue(number * PRIORITY_STEP + 1, priority))
-        leave(rows, *rows.seated(0))
-        for run in rows.seated(0) - {"mine"}:
+        leave(rows, *rows.holders(0))
+        for run in rows.holders(0) - {"mine"}:
             assert rows.runs[run].place.at < rows.runs["mine"].place.at
-    assert rows.seated(0) == {"mine"}
+    assert rows.holders(0) == {"mine"}
 
 
 @given(schedules, st.lists(st.integers(0, 99), min_size=1))
-def test_a_run_that_never_started_gets_its_seats_although_others_wake_again_and_again(
+def test_a_run_that_never_started_gets_its_tickets_although_others_wake_again_and_again(
     schedule: Schedule, picks: list[int]
 ) -> None:
     """Those that started go ahead, but they are no more than the lanes let in, and each has an end."""

@@ -279,10 +279,10 @@ TABLE: dict[str, Row] = {
     ),
     # queued + cancelling | claim
     "the hook's turn: claimed with the same attempt": Row(
-        QUEUED._replace(cancelling=1), claim("due"), {**CLAIMED, "fence": 2}, ["run.resumed"]
+        QUEUED._replace(cancelling=1), claim("due"), {**CLAIMED, "fence": 2, "cancelling": 2}, ["run.resumed"]
     ),
     "the hook's turn after an error: the same attempt all the same": Row(
-        BACKING_OFF._replace(cancelling=1), claim("due"), {**CLAIMED, "fence": 2}, ["run.resumed"]
+        BACKING_OFF._replace(cancelling=1), claim("due"), {**CLAIMED, "fence": 2, "cancelling": 2}, ["run.resumed"]
     ),
     "the hook's turn is cancelled by somebody who knows of no hook: ended": Row(
         QUEUED._replace(cancelling=1), cancel(), ended("cancelled", "why not", fence=2), ["run.cancelled"]
@@ -314,6 +314,22 @@ TABLE: dict[str, Row] = {
         )
         for name, outcome in WAYS_TO_LET_GO
     },
+    **{
+        f"a run that was claimed for its hook is never queued again: {name}": Row(
+            CANCELLING._replace(cancelling=2),
+            write(outcome, has_hook=True),
+            committed(ended("cancelled", "cancelled")),
+            ["run.cancelled"],
+        )
+        for name, outcome in [*WAYS_TO_LET_GO, ("its journal cannot be read", Held("diverged", by="replay"))]
+        if not isinstance(outcome, HandedBack)
+    },
+    "a run that was claimed for its hook is handed back untouched": Row(
+        CANCELLING._replace(cancelling=2),
+        write(HandedBack(), has_hook=True),
+        committed({"status": "queued", "worker": None, "available_at": NOW, "cancelling": 1}),
+        ["run.handed_back"],
+    ),
     "a cancel of a run with a hook is carried out, by the end of its hook": Row(
         CANCELLING,
         write(Cancelled("ann", "late"), has_hook=True),
@@ -474,7 +490,7 @@ def test_a_run_moves_as_the_table_says(row: Row) -> None:
 class TestSubmit:
     def test_a_submitted_run_is_queued(self) -> None:
         change = submit()
-        assert change.life == Lifecycle("queued", available_at=LATER, updated_at=NOW)
+        assert change.life == Lifecycle("queued", available_at=LATER, updated_at=NOW, timed_at=NOW)
         assert [draft.kind for draft in change.drafts] == ["run.queued"]
 
     def test_a_submitted_run_that_starts_at_once_is_in_its_first_attempt(self) -> None:

@@ -369,7 +369,7 @@ class TestOwnCancellation:
         lives = Lives(app)
         assert await lives.output(await lives.run()) == "done"
 
-    async def test_what_rode_on_a_cancelled_write_rides_on_the_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_write_that_notes_ride_on_outlasts_its_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
         app = App("test")
         cancelled = asyncio.Event()
 
@@ -396,18 +396,21 @@ class TestOwnCancellation:
         lives = Lives(app)
         run = await lives.submit()
         commit = lives.store.commit
-        dropped: list[Commit] = []
+        slow: list[Commit] = []
+        one_by_one = asyncio.Lock()
 
-        async def commit_unless_cancelled(lease: Lease, write: Commit) -> Any:
-            if not dropped:
-                dropped.append(write)
-                await _hang()
-            return await commit(lease, write)
+        async def commit_slowly(lease: Lease, write: Commit) -> Any:
+            async with one_by_one:
+                slow.append(write)
+                await cancelled.wait()
+                return await commit(lease, write)
 
-        monkeypatch.setattr(lives.store, "commit", commit_unless_cancelled)
+        monkeypatch.setattr(lives.store, "commit", commit_slowly)
         await lives.live(run)
-        assert [draft.kind for draft in dropped[0].drafts] == [event.TIME_READ, "custom.written"]
+        assert [draft.kind for draft in slow[0].drafts] == [event.TIME_READ, "custom.written"]
         assert await lives.output(run) == ["done", "written"]
+        assert len(await lives.journal(run, event.TIME_READ)) == 1
+        assert len(await lives.journal(run, "custom.written")) == 1
         assert len(await lives.journal(run, event.STEP_COMPLETED)) == 1
 
     async def test_a_bound_that_does_not_bite_is_harmless(self) -> None:

@@ -11,11 +11,16 @@ import pytest
 
 from stepwell.app import App
 from stepwell.domain import event
+from stepwell.domain.commit import Commit
+from stepwell.domain.errors import StoreUnavailable
+from stepwell.domain.event import Draft
+from stepwell.domain.outcome import NEVER, Cancelled, Parked
 from stepwell.domain.retry import Retry
-from stepwell.domain.run import CANCELLED, SUCCEEDED
+from stepwell.domain.run import CANCELLED, SUCCEEDED, Lease
 from stepwell.engine import executor as executor_module
 from stepwell.engine import worker as worker_module
 from stepwell.ports.context import Context, StepContext
+from stepwell.ports.store import ClaimRequest, Committed, Store, WorkerInfo
 from stepwell.testing.clock import ManualClock
 from tests.unit.engine import process_steps
 from tests.unit.engine.lives import Crash, Lives
@@ -408,7 +413,60 @@ class TestRacesWithCleanUp:
             assert executed["cleaned up"] == started
 
 
+class FailsToEnd:
+    """A store that cannot write that a run was cancelled, the first time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.failed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, lease: Lease, write: Commit) -> Committed:
+        if isinstance(write.outcome, Cancelled) and not self.failed:
+            self.failed = 1
+            raise StoreUnavailable("another process writes", code="store.busy")
+        return await self._store.commit(lease, write)
+
+
 class TestCleanUp:
+    async def test_it_runs_once_also_when_its_end_cannot_be_written_at_first(self) -> None:
+        async def program(ctx: Context) -> None:
+            await ctx.wait_for("never")
+
+        async def clean_up(ctx: Context) -> None:
+            effect("cleaned up")
+
+        lives = lives_of(program, hook=clean_up, lives={"lease_seconds": 1.0})
+        store = FailsToEnd(lives.store)
+        run = await lives.submit()
+        async with lives.working(store=store):
+            await lives.parked(run)
+            await lives.store.cancel(run, by="ada", reason="enough")
+            await lives.settled(run)
+        assert (await lives.record(run)).life.status == CANCELLED
+        assert (store.failed, executed["cleaned up"]) == (1, 1)
+
+    async def test_a_run_whose_journal_this_program_cannot_read_is_cancelled_without_it(self) -> None:
+        async def program(ctx: Context) -> None:
+            await ctx.wait_for("never")
+
+        async def clean_up(ctx: Context) -> None:
+            effect("cleaned up")
+
+        lives = lives_of(program, hook=clean_up)
+        run = await lives.submit()
+        worker = WorkerInfo("wrk_newer", "host", 1, 1, lives.clock.now())
+        await lives.store.open_worker(worker, lease_seconds=30)
+        claims = await lives.store.claim(ClaimRequest(worker.id, 1, ("agent",)))
+        novel = Draft(event.WAIT_OPENED, '{"novel":1}', "0/1")
+        await lives.store.commit(claims.taken[0].lease, Commit(1, (novel,), Parked(NEVER, "[]")))
+        async with lives.working():
+            await cancelled(lives, run)
+        assert executed == {}
+        assert len(await lives.journal(run, event.RUN_RESUMED)) == 1
+
     async def test_it_runs_once_with_what_was_remembered(self) -> None:
         async def program(ctx: Context) -> None:
             await ctx.step(double, 4, key="reserved")

@@ -597,6 +597,45 @@ class TestTurns:
     async def test_in_a_session_of_ones_own_nobody_else_is_kept_waiting(self) -> None:
         assert (await self.run("elsewhere", "b", session=None)).ok
 
+    async def test_the_own_session_of_another_run_is_not_waited_for_from_ones_own(self) -> None:
+        result = await self.run("elsewhere", "ses_01m7zpctabfgytrk09ra10dsz3", session=None)
+        assert result.error is not None
+        assert result.error.code == "child.session"
+
+    async def test_whether_a_child_is_part_of_a_turn_is_not_guessed_from_the_agents_of_this_program(self) -> None:
+        before, after = App("test"), App("test")
+        inside: list[int] = []
+        most = 0
+
+        async def in_turn(ctx: Context) -> None:
+            nonlocal most
+            inside.append(1)
+            most = max(most, len(inside))
+            for _ in range(50):
+                await asyncio.sleep(0)
+            inside.pop()
+
+        async def parent(ctx: Context) -> None:
+            await ctx.wait_for("go")
+            await ctx.call("in_turn")
+
+        before.agent(name="parent", session="shared")(parent)
+        after.agent(name="parent", session="synchronized")(parent)
+        for app in (before, after):
+            app.agent(name="in_turn", session="synchronized")(in_turn)
+        lives = Lives(before)
+        runs = [await lives.submit(before.agents["parent"], session="s") for _ in range(3)]
+        async with lives.working(before):
+            for run in runs:
+                await lives.parked(run)
+        async with lives.working(after):
+            for run in runs:
+                await lives.signal(run, "go")
+            for run in runs:
+                await lives.settled(run)
+        assert [(await lives.record(run)).life.status for run in runs] == ["succeeded"] * 3
+        assert most == 1
+
     async def test_who_holds_no_turn_may_wait_for_one(self) -> None:
         assert (await self.run("middle", "b", session="a")).output == 2
 

@@ -1,5 +1,6 @@
 """What an agent records besides steps: events, files, the time; what it derives; what it logs."""
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -8,11 +9,38 @@ import pytest
 
 from stepwell.app import App
 from stepwell.domain import event
+from stepwell.domain.commit import Commit
 from stepwell.domain.retry import Retry
+from stepwell.domain.run import Lease
 from stepwell.ports.context import Context
+from stepwell.ports.store import Committed, Store
 from stepwell.testing.clock import START, ManualClock
 from tests.unit.engine.lives import AFTER_AGENT, Crash, Lives, twice
 from tests.unit.engine.samples import double, effect, executed
+
+
+class SlowToAnswer:
+    """A store whose first write of a kind of fact is answered when `answers` is set. Does it land before, or then?"""
+
+    def __init__(self, store: Store, kind: str, *, lands: bool) -> None:
+        self._store = store
+        self._kind = kind
+        self._lands = lands
+        self.asked = asyncio.Event()
+        self.answers = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, lease: Lease, write: Commit) -> Committed:
+        if self.asked.is_set() or not any(draft.kind == self._kind for draft in write.drafts):
+            return await self._store.commit(lease, write)
+        self.asked.set()
+        if not self._lands:
+            await self.answers.wait()
+        answer = await self._store.commit(lease, write)
+        await self.answers.wait()
+        return answer
 
 
 class TestEmit:
@@ -371,6 +399,34 @@ class TestCheckpoint:
         lives, run = await twice(agent)
         assert await lives.output(run) == [5000, True]
         assert "ref" in (await lives.facts(run, event.CHECKPOINT_SAVED))[0]
+
+    @pytest.mark.parametrize("lands", [True, False], ids=["it lands", "it does not land"])
+    async def test_what_rides_on_a_write_that_a_drain_interrupts_is_told_once(self, lands: bool) -> None:
+        app = App("test")
+
+        @app.agent
+        async def agent(ctx: Context) -> list[str]:
+            done = await ctx.restore(list[str]) or []
+            while len(done) < 3:
+                done = [*done, ctx.now().isoformat()]
+                await ctx.checkpoint(done)
+            return done
+
+        lives = Lives(app)
+        store = SlowToAnswer(lives.store, event.CHECKPOINT_SAVED, lands=lands)
+        run = await lives.submit()
+        worker = lives.make_worker(store=store)
+        await worker.start()
+        await store.asked.wait()
+        stopping = asyncio.create_task(worker.stop(drain=0))
+        for _ in range(100):  # the drain cancels the agent in its call
+            await asyncio.sleep(0)
+        store.answers.set()
+        await stopping
+        async with lives.working():
+            await lives.settled(run)
+        assert len(await lives.output(run)) == 3
+        assert len(await lives.journal(run, event.TIME_READ)) == 3
 
     async def test_derived_values_differ_between_generations_and_stay_within_one(self) -> None:
         app = App("test")

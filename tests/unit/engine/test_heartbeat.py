@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stepwell.domain.errors import StoreUnavailable
+from stepwell.domain.errors import StoreUnavailable, StoreUnusable
 from stepwell.engine.heartbeat import Heart
 from stepwell.ports.store import Heartbeat
 from stepwell.stores.memory.store import MemoryStore
@@ -28,8 +28,16 @@ class Beating:
         self.takes = 0.0
         self.error: Exception | None = None
         self.certain_at_reply: list[bool] = []
+        self.broken: list[StoreUnusable] = []
         self.looked = threading.Semaphore(0)
-        self.heart = Heart(self, "wrk_1", lease_seconds=LEASE, clock=self, answer=self._answer)  # type: ignore[arg-type]
+        self.heart = Heart(
+            self,  # type: ignore[arg-type]
+            "wrk_1",
+            lease_seconds=LEASE,
+            clock=self,  # type: ignore[arg-type]
+            answer=self._answer,
+            broken=self.broken.append,
+        )
 
     def now(self) -> int:
         return self.clock.now()
@@ -129,6 +137,19 @@ async def test_a_beat_that_fails_is_repeated_and_confirms_nothing(error: Excepti
     await beating.heart.stop()
 
 
+async def test_a_store_that_is_unusable_is_told_once_and_asked_no_more() -> None:
+    beating = Beating()
+    beating.error = error = StoreUnusable("the disk failed")
+    beating.heart.start()
+    beating.clock.advance(LEASE / 3)
+    await beating.until(lambda: beating.broken)
+    await beating.until(lambda: "stepwell-heartbeat" not in {thread.name for thread in threading.enumerate()})
+    beating.clock.advance(10 * LEASE)
+    await beating.heart.stop()
+    assert beating.broken == [error]
+    assert beating.asked == 1
+
+
 async def test_a_loop_that_does_not_turn_is_not_vouched_for() -> None:
     beating = Beating()
     beating.heart.start()
@@ -155,7 +176,12 @@ async def test_stopping_ends_the_thread_and_twice_is_fine() -> None:
 def test_a_loop_that_was_closed_ends_the_thread() -> None:
     async def begin() -> None:
         Heart(
-            MemoryStore(), "wrk_1", lease_seconds=LEASE, clock=ManualClock(), answer=lambda reply, asked_at: None
+            MemoryStore(),
+            "wrk_1",
+            lease_seconds=LEASE,
+            clock=ManualClock(),
+            answer=lambda reply, asked_at: None,
+            broken=lambda error: None,
         ).start()
 
     asyncio.run(begin())

@@ -35,7 +35,6 @@ def taken(*facts: tuple[str, str | None, dict[str, Any]], end: tuple[str, None, 
     [
         ("step.completed", "0/1", STEP | {"result": 1}),
         ("step.completed", "work:key", STEP | {"result": 1}),
-        ("step.failed", "0/1", STEP | {"error": BOOM, "try": 1, "retry_at": 5}),
         ("step.failed", "0/1", STEP | {"error": BOOM}),
         ("step.intended", "0/1", STEP),
         ("time.read", "0/1", {"value": 5}),
@@ -49,10 +48,21 @@ def taken(*facts: tuple[str, str | None, dict[str, Any]], end: tuple[str, None, 
         ("text.completed", "0/1", {"stream": "0/1", "length": 1}),
         ("run.retrying", None, {"attempt": 1, "error": BOOM, "available_at": 1}),
     ],
-    ids=range(15),
+    ids=range(14),
 )
 def test_what_calls_left_behind_is_taken_over_as_it_is(fact: Any) -> None:
     assert taken(fact) == [fact]
+
+
+def test_the_next_try_of_a_step_is_due_since_somebody_asked_for_it_now() -> None:
+    failed = STEP | {"error": BOOM, "try": 1}
+    assert taken(("step.failed", "0/1", failed | {"retry_at": 5})) == [("step.failed", "0/1", failed | {"retry_at": 0})]
+
+
+@pytest.mark.parametrize("step", ["-1/1", "-1.2.0/1"])
+def test_what_the_clean_up_did_is_not_part_of_a_retry(step: str) -> None:
+    kept = ("step.completed", "-1 is a key", STEP | {"result": 1})
+    assert taken(kept, ("step.completed", step, STEP | {"result": 1})) == [kept]
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,7 @@ class TestProcesses:
             ("fail", ["Fail", "shop.sold_out", "sold out"]),
             ("exit", ["SystemExit", "step.error", "3"]),
             ("die", ["ProcessDied", "step.error", "exit code 4"]),
+            ("killed", ["ProcessDied", "step.error", "signal 9"]),
             ("odd text", ["ValueError", "step.error", "?"]),
         ],
     )

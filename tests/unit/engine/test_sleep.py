@@ -11,6 +11,8 @@ import pytest
 from stepwell.app import App
 from stepwell.domain import event
 from stepwell.domain.event import to_datetime
+from stepwell.engine.worker import Worker
+from stepwell.ports import crash_point
 from stepwell.ports.context import Context
 from stepwell.testing.clock import ManualClock
 from tests.unit.engine.lives import AFTER_AGENT, Crash, Lives, twice
@@ -30,6 +32,37 @@ def sleeper(duration: Any = HOUR, *, clock: ManualClock | None = None) -> Lives:
         return await ctx.step(add, first, 1)
 
     return Lives(app, clock=clock)
+
+
+async def woken_by_signals(clock: ManualClock) -> tuple[Lives, str]:
+    """A run that waits for an hour at most, and is woken by signals meanwhile."""
+    app = App("test")
+
+    @app.agent
+    async def agent(ctx: Context) -> None:
+        async def steps() -> None:
+            while True:
+                await ctx.wait_for("step")
+
+        async def limit() -> None:
+            await ctx.wait_for("never", timeout=HOUR, default=None)
+
+        await ctx.gather(limit(), steps())
+
+    lives = Lives(app, clock=clock)
+    return lives, await lives.submit()
+
+
+async def set_back(lives: Lives, run: str, clock: ManualClock) -> None:
+    """Set the clock back by ten hours, and return when a worker that looked at the queue has seen it."""
+    before = (await lives.record(run)).life.available_at
+    clock.jump(-10 * HOUR)
+    lives.look()
+
+    async def is_seen() -> bool:
+        return (await lives.record(run)).life.available_at < before
+
+    await lives.until(is_seen, run)
 
 
 class TestMoment:
@@ -78,23 +111,93 @@ class TestMoment:
         assert await lives.output(run) == 3
         assert len(await lives.journal(run, event.WAIT_OPENED)) == 1
 
-    async def test_a_clock_that_is_set_back_does_not_change_the_moment(self) -> None:
+    async def test_a_clock_that_is_set_back_does_not_make_a_sleep_longer_than_it_is(self) -> None:
+        clock = ManualClock()
+        lives = sleeper(clock=clock)
+        run = await lives.submit()
+        async with lives.working():
+            await lives.parked(run)
+            await set_back(lives, run, clock)
+            clock.jump(HOUR)
+            lives.look()
+            await lives.has(run, event.RUN_RESUMED, 1)
+            await lives.parked(run)
+            clock.jump(HOUR)
+            lives.look()
+            await lives.settled(run)
+        assert await lives.output(run) == 3
+        assert executed == {"double 1": 1, "add 2 1": 1}
+
+    async def test_nor_does_it_while_the_run_is_in_hand(self) -> None:
+        clock = ManualClock()
+        lives = sleeper(clock=clock)
+        run = await lives.submit()
+        async with lives.working(park_after=math.inf, lease_seconds=1e6) as worker:
+            await lives.has(run, event.WAIT_OPENED, 1)
+            clock.jump(-10 * HOUR)
+            clock.advance(HOUR)
+            for attempt in worker.attempts:
+                attempt.waits.wake()
+            await lives.settled(run)
+        assert await lives.output(run) == 3
+
+    async def test_nor_when_it_is_set_back_before_the_wait_begins(self) -> None:
+        clock = ManualClock()
+        lives = sleeper(clock=clock)
+        run = await lives.submit()
+        jumps = [-10 * HOUR]
+        crash_point.install(lambda name: clock.jump(jumps.pop()) if jumps and name == "wait.after_opening" else None)
+        async with lives.working():
+            assert (await lives.parked(run)).life.available_at == clock.now() + HOUR * 1_000_000
+            clock.jump(HOUR)
+            lives.look()
+            await lives.settled(run)
+        assert await lives.output(run) == 3
+
+    async def test_a_clock_that_is_wrong_for_a_moment_wakes_nobody(self) -> None:
         clock = ManualClock()
         lives = sleeper(clock=clock)
         run = await lives.submit()
         async with lives.working():
             until = (await lives.parked(run)).life.available_at
-        clock.jump(-10 * HOUR)
-        async with lives.working():
+            await set_back(lives, run, clock)
+            clock.jump(10 * HOUR + 5)
             lives.look()
-            for _ in range(20):
-                await asyncio.sleep(0)
-            life = (await lives.record(run)).life
-            assert (life.status, life.available_at) == ("waiting", until)
-            clock.jump(11 * HOUR)
+
+            async def is_set_right() -> bool:
+                return (await lives.record(run)).life.available_at == until
+
+            await lives.until(is_set_right, run)
+            assert await lives.journal(run, event.RUN_RESUMED) == []
+            clock.jump(HOUR - 5)
             lives.look()
             await lives.settled(run)
         assert await lives.output(run) == 3
+
+    async def test_a_moment_stays_one_when_the_clock_is_set_back(self) -> None:
+        clock = ManualClock()
+        when = to_datetime(clock.now()) + timedelta(hours=1)
+        app = App("test")
+
+        @app.agent
+        async def agent(ctx: Context) -> int:
+            await ctx.sleep_until(when)
+            return await ctx.step(double, 1)
+
+        lives = Lives(app, clock=clock)
+        run = await lives.submit()
+        async with lives.working():
+            until = (await lives.parked(run)).life.available_at
+            await set_back(lives, run, clock)
+            clock.jump(HOUR)
+            lives.look()
+            await lives.has(run, event.RUN_RESUMED, 1)
+            assert (await lives.parked(run)).life.available_at == until
+            assert executed == {}
+            clock.jump(10 * HOUR)
+            lives.look()
+            await lives.settled(run)
+        assert await lives.output(run) == 2
 
     async def test_a_sleep_that_is_over_is_over_on_every_replay(self) -> None:
         app = App("test")
@@ -131,6 +234,64 @@ class TestMoment:
             await lives.settled(run)
         opened = await lives.facts(run, event.WAIT_OPENED)
         assert opened[1]["until"] - opened[0]["until"] == HOUR * 1_000_000
+
+
+class TestWrongForAMoment:
+    """Something else is done for the run while its clock is wrong: a wait that goes on keeps its length."""
+
+    @pytest.mark.parametrize("park_after", [0.0, math.inf])
+    async def test_a_length_that_began_before_is_not_shorter(self, park_after: float) -> None:
+        clock = ManualClock()
+        lives, run = await woken_by_signals(clock)
+        async with lives.working(lease_seconds=1e6):
+            await lives.parked(run)
+        clock.jump(-2 * HOUR)
+        await lives.signal(run, "step")
+        async with lives.working(park_after=park_after, lease_seconds=1e6) as worker:
+            await lives.has(run, event.WAIT_OPENED, 3)
+            clock.jump(2 * HOUR + 5)
+            await self._goes_on(lives, run, worker)
+            assert await self._is_open(lives, run)
+            clock.jump(HOUR - 5)
+            await self._goes_on(lives, run, worker)
+            await self._closes(lives, run)
+            await lives.store.cancel(run, by="ann")
+            await lives.settled(run)
+
+    async def test_what_was_made_up_for_a_clock_that_was_right_again_since_does_not_count(self) -> None:
+        clock = ManualClock()
+        lives, run = await woken_by_signals(clock)
+        async with lives.working(lease_seconds=1e6):
+            await lives.parked(run)
+            for waits, jump in enumerate((-2 * HOUR, 2 * HOUR + 5, -30 * 60), 3):
+                clock.jump(jump)
+                await lives.signal(run, "step", id=f"signal {waits}")
+                await lives.has(run, event.WAIT_OPENED, waits)
+                await lives.parked(run)
+                assert await self._is_open(lives, run)
+            clock.jump(HOUR + 30 * 60 - 5)  # an hour by the right clock: no later than by how much it was set back
+            lives.look()
+            await self._closes(lives, run)
+            await lives.store.cancel(run, by="ann")
+            await lives.settled(run)
+
+    async def _goes_on(self, lives: Lives, run: str, worker: Worker) -> None:
+        """Let the worker see what time it is, and do what it does then."""
+        lives.look()
+        for attempt in worker.attempts:
+            attempt.waits.wake()
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def _closes(self, lives: Lives, run: str) -> None:
+        async def is_closed() -> bool:
+            return not await self._is_open(lives, run)
+
+        await lives.until(is_closed, run)
+
+    async def _is_open(self, lives: Lives, run: str) -> bool:
+        closed = await lives.facts(run, event.WAIT_CLOSED)
+        return all(facts["outcome"] == "received" for facts in closed)
 
 
 class TestNothingToWaitFor:

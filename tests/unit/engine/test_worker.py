@@ -10,7 +10,7 @@ import pytest
 
 from stepwell.app import App
 from stepwell.domain import event
-from stepwell.domain.errors import StoreUnavailable
+from stepwell.domain.errors import StoreUnavailable, StoreUnusable
 from stepwell.domain.event import Entry
 from stepwell.domain.retry import Retry
 from stepwell.engine import worker as worker_module
@@ -699,6 +699,39 @@ class TestTrouble:
         async with lives.working():
             assert (await lives.settled(run)).life.status == "succeeded"
         assert "claiming failed" in caplog.text
+
+    async def test_a_store_that_is_unusable_ends_the_worker_and_what_it_executes(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        gate = Gate()
+        lives = Lives(gate.app)
+        run = await lives.submit(value="a")
+        worker = lives.make_worker()
+        await worker.start()
+        await gate.filled(1)
+        broken = StoreUnusable("the disk failed")
+        claims = 0
+
+        async def refuse(*_: object) -> Any:
+            nonlocal claims
+            claims += 1
+            raise broken
+
+        for verb in ("claim", "commit", "close_worker"):
+            monkeypatch.setattr(lives.store, verb, refuse)
+        worker._wake()
+        async with asyncio.timeout(PATIENCE):
+            assert await worker.breakdown.wait() is broken
+            while worker.running:
+                await asyncio.sleep(0)
+        asked = claims
+        assert worker.offer_slot() is None
+        await worker.stop()
+        assert claims == asked, "it was asked again"
+        assert [each.message for each in caplog.records if each.levelname == "ERROR"] == [
+            "the store is unusable, nothing more is executed here: the disk failed"
+        ]
+        assert (await lives.record(run)).life.status == "running"  # another worker will find this one gone
 
     async def test_a_journal_that_cannot_be_read_holds_its_run_and_no_other(self) -> None:
         gate = Gate()

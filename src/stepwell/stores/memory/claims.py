@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepwell.domain import transitions
-from stepwell.domain.lane import FREE
+from stepwell.domain.lane import AWAY, FREE
 from stepwell.domain.outcome import NEVER
 from stepwell.domain.run import RUNNING, Lease, RunRecord
 from stepwell.domain.transitions import Change, ClaimCause
@@ -53,6 +53,14 @@ class Round:
         """End every run past a limit, whoever serves it."""
         for row, limit in self._runs.overdue(self._now):
             self._writing.apply(row, transitions.time_out(row.run.life, limit, self._now))
+        self._writing.settle()
+
+    def make_up(self) -> None:
+        """Have a clock that was set back put off no run, nor bring one forward once it is right, whoever serves it."""
+        for row, life in self._runs.put_off(self._now):
+            if life.made_up or row.gate == AWAY or not self._lanes.concern(row.run.id):  # who took tickets stays due
+                self._writing.apply(row, Change(life, ()))
+                self._lanes.place_again(row.run.id)
         self._writing.settle()
 
     def given(self) -> list[Claim]:

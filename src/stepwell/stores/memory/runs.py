@@ -11,7 +11,7 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from stepwell.domain import transitions
+from stepwell.domain import due, transitions
 from stepwell.domain.event import Entry
 from stepwell.domain.lane import AWAY, BLOCKED, FREE
 from stepwell.domain.run import RUNNING, SUSPECT_AFTER, Lifecycle, RunRecord, place_in_queue
@@ -60,6 +60,8 @@ class Runs:
         self._newcomers: list[Row] = []
         self._children: defaultdict[str, list[Row]] = defaultdict(list)
         self._deadlines: list[tuple[int, str]] = []
+        self._written_at = 0
+        self._made_up: dict[str, None] = {}
         self._spent: dict[str, None] = {}
         self._held_by: defaultdict[str, dict[str, None]] = defaultdict(dict)
 
@@ -88,6 +90,15 @@ class Runs:
             passed[heappop(self._deadlines)[1]] = None
         found = ((row, limit_passed(row.run, now)) for row in map(self.rows.__getitem__, passed))
         return [(row, limit) for row, limit in found if limit is not None]
+
+    def put_off(self, now: int) -> list[tuple[Row, Lifecycle]]:
+        """The runs that a clock which was set back would put off, each with what makes up for it, and those for which
+        that is to be taken back.
+        """
+        was_set_back, self._written_at = self._written_at > now, now
+        rows = self.rows.values() if was_set_back else map(self.rows.__getitem__, self._made_up)
+        found = ((row, due.made_up(row.run.life, now)) for row in rows)
+        return [(row, life) for row, life in found if life is not None]
 
     def children(self, run_id: str) -> list[Row]:
         """The runs that this one made, in that order."""
@@ -127,13 +138,16 @@ class Runs:
         """Every worker in whose hands a run is, dead or alive."""
         return list(self._held_by)
 
-    def unserved(self, since: int) -> dict[str, int]:
-        """How many runs of each agent are due since that moment, for agents of which no run is in anybody's hands."""
-        served = {self.rows[run_id].run.agent for held in self._held_by.values() for run_id in held}
-        waiting = (row.run for row in self.rows.values() if claimable(row.run.life))
-        return dict(Counter(run.agent for run in waiting if run.agent not in served and run.life.available_at <= since))
+    def unserved(self, alive: Collection[str], since: int) -> list[RunRecord]:
+        """The runs that are due since that moment or were left behind, of agents of which no run is in the hands of
+        these workers.
+        """
+        served = {self.rows[run_id].run.agent for worker in alive for run_id in self.held_by(worker)}
+        rows = (row for row in self.rows.values() if row.run.agent not in served)
+        return [row.run for row in rows if row.run.life.status == RUNNING or _is_due(row, since)]
 
     def _store(self, row: Row, change: Change, now: int) -> None:
+        self._written_at = max(self._written_at, now)
         life, entries = transitions.number(row.run.life, change, now)
         row.run = row.run._replace(life=life)
         row.journal += entries
@@ -148,6 +162,10 @@ class Runs:
         if life.status == RUNNING and life.worker is not None:
             self._held_by[life.worker][run.id] = None
         self._line_up(row)
+        if life.made_up and not life.ended:
+            self._made_up[run.id] = None
+        else:
+            self._made_up.pop(run.id, None)
         if life.status != RUNNING and life.leased >= run.timeout and not life.ended:
             self._spent[run.id] = None
         else:
@@ -185,6 +203,10 @@ def line_of(row: Row) -> tuple[Kind, int] | None:
     if not claimable(life) or row.gate == BLOCKED:
         return None
     return Kind(row.run.agent, is_suspect(life), row.gate == AWAY), life.available_at
+
+
+def _is_due(row: Row, since: int) -> bool:
+    return line_of(row) is not None and row.run.life.available_at <= since
 
 
 def is_suspect(life: Lifecycle) -> bool:

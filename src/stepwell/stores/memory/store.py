@@ -6,6 +6,7 @@ alone, which comes from a thread of its own. The rules of a run's life are in `d
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -94,6 +95,7 @@ class MemoryStore:
         with self._writing() as writing:
             claims = self._round(writing, request)
             claims.end_overdue()
+            claims.make_up()
             claims.take_tickets()
             claims.take()
             return Claims(claims.given(), claims.next_due_at(), claims.left_suspects)
@@ -248,13 +250,16 @@ class MemoryStore:
     async def report(self) -> StoreReport:
         rows = self._runs.rows.values()
         journals = sum(len(entry.data.encode()) for row in rows for entry in row.journal)
+        alive = [worker.id for worker in self._workers.alive()]
+        unserved = self._runs.unserved(alive, self._clock.now() - UNSERVED_AFTER)
         return StoreReport(
             url=URL,
             version="dicts",
             schema=SCHEMA,
             size_bytes=journals + sum(map(len, self._blobs.values())),
             runs={status: count for status, count in self._runs.by_status.items() if count},
-            unserved=self._runs.unserved(self._clock.now() - UNSERVED_AFTER),
+            unserved=Counter(run.agent for run in unserved if run.life.status != RUNNING),
+            blockages=self._tables.lanes.blockages(unserved),
         )
 
     # ------------------------------------------------------------ values that lie beside the journal

@@ -13,7 +13,7 @@ from stepwell.domain import event, transitions
 from stepwell.domain.commit import Commit
 from stepwell.domain.event import Draft
 from stepwell.domain.outcome import Outcome, Parked, Payload
-from stepwell.domain.run import PAUSED, RUNNING, Lease, Lifecycle, RunRecord
+from stepwell.domain.run import PAUSED, RUNNING, WAITING, Lease, Lifecycle, RunRecord
 from stepwell.domain.session import SessionMessage, SessionWrite
 from stepwell.domain.submission import Submission, facts
 from stepwell.domain.transitions import CancelAnswer, Change
@@ -81,8 +81,9 @@ class Writing:
         self._before[run.id] = None
         self._tables.sessions.join(run, self.now)
         row = self._tables.runs.add(run, change, self.now)
-        if submission.lanes:
-            self._tables.lanes.issue(row, submission.lanes)
+        lends = None if submission.detached else submission.parent
+        if submission.lanes or (lends is not None and self._tables.lanes.turns(lends)):
+            self._tables.lanes.issue(row, submission.lanes, lends)
             if submission.available_at <= self.now:
                 self._tables.lanes.enter(row.run.id)
         return row
@@ -107,7 +108,8 @@ class Writing:
         if life.ended:
             self._tables.lanes.leave(run_id)
         elif life.status != RUNNING and (before.status == RUNNING or (life.hold and not before.hold)):
-            self._tables.lanes.step_aside(run_id, keep_session=keep_session)
+            keeps = keep_session or life.status != WAITING  # who has yet to clean up has his turn for that
+            self._tables.lanes.step_aside(run_id, keep_session=keeps)
 
     def topics(self) -> Iterator[str]:
         """Whom the write concerns, now that it is done."""

@@ -22,7 +22,8 @@ from stepwell.ports.clock import Clock
 from stepwell.stores.sqlite import statements
 from stepwell.stores.sqlite.deaths import Deaths
 from stepwell.stores.sqlite.look import look, lost_agents
-from stepwell.stores.sqlite.memory import Memory
+from stepwell.stores.sqlite.put_off import PutOff
+from stepwell.stores.sqlite.recall import Recall
 from stepwell.stores.sqlite.rows import HAS_CHILDREN, Row, is_claimable, is_in_queue, life_row, whole_row
 from stepwell.stores.sqlite.statements import fetch
 
@@ -83,7 +84,7 @@ class Batch:
     """The working set of one transaction. `careful` says that its operations may have been written before."""
 
     def __init__(
-        self, cursor: apsw.Cursor, memory: Memory, deaths: Deaths, clock: Clock, *, careful: bool = False
+        self, cursor: apsw.Cursor, recall: Recall, deaths: Deaths, clock: Clock, *, careful: bool = False
     ) -> None:
         self.connection = cursor.connection
         self._cursor = cursor
@@ -100,8 +101,8 @@ class Batch:
         self.spreading: list[tuple[Row, Visit]] = []
         self.given_up: set[str] = set()
         self.afterwards: list[Callable[[], None]] = []
-        self._memory = memory
-        self._rows = memory.rows
+        self._recall = recall
+        self._rows = recall.rows
         self._unsaved: dict[str, Row] = {}
         self._evidence: tuple[int, Entry] | None = None
         self._wanted: Wanted | None = None
@@ -115,6 +116,11 @@ class Batch:
     def elapsed(self) -> int:
         """Microseconds on the scale of leases."""
         return round(self._clock.elapsed() * 1_000_000)
+
+    @property
+    def put_off(self) -> PutOff:
+        """Whether a clock that was set back may have put runs off."""
+        return self._recall.put_off
 
     # ------------------------------------------------------------ what operations will need
 
@@ -135,12 +141,12 @@ class Batch:
 
     def want_look(self, agent: str, worker: str) -> None:
         """It will be asked what this agent's queue holds, for a run that would start on the worker."""
-        if (agent, worker) not in self._memory.clear:
+        if (agent, worker) not in self._recall.clear:
             self._want().agents.add((agent, worker))
 
     def forget_clear(self) -> None:
         """Runs are about to change hands: what held for one worker may not hold any more."""
-        self._memory.clear.clear()
+        self._recall.clear.clear()
 
     def want_count(self, bound: int) -> None:
         """It will be asked whether so many runs are queued."""
@@ -190,7 +196,7 @@ class Batch:
         holders = {holder.id for holder in seen.holders}
         for agent, worker in wanted:
             if agent not in waiting and holders <= {worker}:
-                self._memory.clear.add((agent, worker))
+                self._recall.clear.add((agent, worker))
         for level in seen.levels:
             if level.first_at <= self.now:
                 self.queue_up(level.agent, place_in_queue(level.first_at, level.priority))
@@ -200,17 +206,17 @@ class Batch:
 
     def _count(self, bound: int) -> None:
         """Make sure that `queued` is right within a second as far as the bound is concerned."""
-        memory = self._memory
-        if memory.counted_at is not None and not memory.guessed:
+        recall = self._recall
+        if recall.counted_at is not None and not recall.guessed:
             return
         last = int(self.connection.execute(statements.LAST_RUN).get)
-        age = _COUNT_EVERY if memory.counted_at is None else self.elapsed - memory.counted_at
-        memory.queued += last - memory.last_run
-        memory.last_run = last
-        if not 0 <= age < (_COUNT_AGAIN_AFTER if memory.queued >= bound else _COUNT_EVERY):
-            memory.queued = int(self.connection.execute(statements.COUNT_QUEUED).get)
-            memory.counted_at = self.elapsed
-            memory.guessed = False
+        age = _COUNT_EVERY if recall.counted_at is None else self.elapsed - recall.counted_at
+        recall.queued += last - recall.last_run
+        recall.last_run = last
+        if not 0 <= age < (_COUNT_AGAIN_AFTER if recall.queued >= bound else _COUNT_EVERY):
+            recall.queued = int(self.connection.execute(statements.COUNT_QUEUED).get)
+            recall.counted_at = self.elapsed
+            recall.guessed = False
 
     def fetch(self, text: str, names: list[Any]) -> list[Any]:
         """What a statement finds that takes one list and gives one."""
@@ -229,8 +235,8 @@ class Batch:
 
     def next_change(self) -> int:
         """A number that is higher than that of any earlier change of a session."""
-        self._memory.changes = max(self.now, self._memory.changes + 1)
-        return self._memory.changes
+        self._recall.changes = max(self.now, self._recall.changes + 1)
+        return self._recall.changes
 
     # ------------------------------------------------------------ runs
 
@@ -272,7 +278,7 @@ class Batch:
     @property
     def queued(self) -> int:
         """How many runs are queued, as far as a bound is concerned: see `_count`."""
-        return self._memory.queued
+        return self._recall.queued
 
     def append(self, row: Row, change: Change) -> None:
         """Take over a change that only adds facts."""
@@ -334,11 +340,11 @@ class Batch:
             self.spreading.append((row, visit))
 
     def _follow(self, before: Lifecycle | None, after: Lifecycle, gate: int) -> bool:
-        self._memory.queued += is_in_queue(after) - (before is not None and is_in_queue(before))
+        self._recall.queued += is_in_queue(after) - (before is not None and is_in_queue(before))
         waits = is_claimable(after)
         self.claimable |= waits and gate != BLOCKED
         if waits and gate == FREE:
-            self._memory.clear.clear()
+            self._recall.clear.clear()
             return True
         return False
 
@@ -376,7 +382,7 @@ class Batch:
             columns += (row.ties, row.gate)
         statements.INSERT_RUNS.run(self._cursor, columns)
         first = self.connection.last_insert_rowid() - len(rows) + 1  # a list of rows gets numbers without a gap
-        self._made, self._last, self._memory.last_run = 0, None, first + len(rows) - 1
+        self._made, self._last, self._recall.last_run = 0, None, first + len(rows) - 1
         for n, row in enumerate(rows, first):
             assert row.made == n - first, "the number was told before"
             row.n = n

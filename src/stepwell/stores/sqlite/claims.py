@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
-from stepwell.domain import transitions
+from stepwell.domain import due, transitions
 from stepwell.domain.event import Entry
 from stepwell.domain.outcome import NEVER
 from stepwell.domain.run import RUNNING, SUSPECT_AFTER, Lease, Lifecycle, place_in_queue
@@ -19,9 +19,10 @@ from stepwell.domain.transitions import Change, ClaimCause
 from stepwell.ports.store import Claim, ClaimRequest, Claims
 from stepwell.stores.sqlite import statements
 from stepwell.stores.sqlite.batch import Batch
-from stepwell.stores.sqlite.lanes import enter
+from stepwell.stores.sqlite.lanes import enter, place_again
 from stepwell.stores.sqlite.look import Look, look
 from stepwell.stores.sqlite.operations import Operation
+from stepwell.stores.sqlite.put_off import MOST_AT_ONCE, PUT_OFF
 from stepwell.stores.sqlite.rows import Row, is_claimable, whole_row
 from stepwell.stores.sqlite.statements import fetch, sql
 from stepwell.stores.sqlite.ties import settle
@@ -125,7 +126,9 @@ class Take(Operation):
         """The empty answer, when there is nothing to claim and nothing to end. Reads only."""
         seen = look(batch.connection, self._request.agents, batch.now)
         causes = self._judge(batch, seen)
-        if seen.overdue or seen.entering or any(self._finds(batch, seen, causes, step) for step in self._passes()):
+        if seen.overdue or seen.entering or batch.put_off.is_possible(batch.connection, batch.now):
+            return None
+        if any(self._finds(batch, seen, causes, step) for step in self._passes()):
             return None
         return Claims([], self._next_due_at(batch, seen), self._leaves_suspects(batch, seen, causes))
 
@@ -133,6 +136,8 @@ class Take(Operation):
         self._taken = []
         batch.forget_clear()
         self._end_overdue(batch)
+        if batch.put_off.is_possible(batch.connection, batch.now):
+            self._make_up(batch)
         seen = look(batch.connection, self._request.agents, batch.now)
         if seen.entering:
             self._let_enter(batch)
@@ -224,8 +229,19 @@ class Take(Operation):
             self._end_if_overdue(batch, row)
         self._save(batch)  # what this batch has queued or handed back so far can be found and claimed, too
 
+    def _make_up(self, batch: Batch) -> None:
+        """Have a clock that was set back put off no run, nor bring one forward once it is right, whoever serves it."""
+        while rows := batch.adopt(_rows(batch, PUT_OFF, batch.now, MOST_AT_ONCE)):
+            for row in rows:
+                life = due.made_up(row.life, batch.now)
+                assert life is not None, "the statement and the rule mean the same runs"
+                batch.change(row, Change(life, ()))
+            place_again(batch, rows)
+            self._save(batch)
+        batch.put_off.are_made_up(batch.connection, batch.now)
+
     def _let_enter(self, batch: Batch) -> None:
-        """Have runs take their seats in lanes whose time has come, whoever serves them."""
+        """Have runs whose time has come take their tickets, whoever serves them."""
         rows = batch.adopt(_rows(batch, _ENTERING, batch.now, _MOST_ENTERING_AT_ONCE))
         enter(batch, rows)
         self._save(batch)

@@ -11,7 +11,7 @@ from typing import Final
 
 import apsw
 
-from stepwell.domain.errors import StoreUnusable
+from stepwell.domain.errors import StoreError, StoreUnusable
 from stepwell.stores.sqlite import errors, files
 
 OLDEST_SQLITE: Final = (3, 51, 3)
@@ -20,6 +20,35 @@ LARGEST_IDLE_WAL: Final = 64 * 1024 * 1024
 
 _READER_PATIENCE_MS: Final = 5_000
 _STATEMENTS_KEPT: Final = 160
+
+
+class Checkpoints:
+    """Moves the log into the file when it has grown long: what SQLite does by itself, without keeping to itself what
+    goes wrong. Belongs to one connection.
+    """
+
+    def __init__(self, connection: apsw.Connection, path: str) -> None:
+        self.failed: StoreError | None = None
+        self._connection = connection
+        self._path = path
+        connection.set_wal_hook(self._after_commit)
+
+    def make(self) -> None:
+        """Move as much as readers allow. A device that fails is noted; no space, or somebody else at it, is not: then
+        the next one does it.
+        """
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            condition = errors.translate(error, self._path, self._connection)
+            if condition is not None and errors.is_fatal(condition):
+                condition.__cause__ = error
+                self.failed = condition
+
+    def _after_commit(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        if pages >= CHECKPOINT_PAGES and self.failed is None:
+            self.make()
+        return apsw.SQLITE_OK
 
 
 class Patience:
@@ -63,8 +92,8 @@ def connect(path: str, vfs: str | None = None) -> apsw.Connection:
     return connection
 
 
-def settle(connection: apsw.Connection, path: str, *, synchronous: str) -> None:
-    """Make an accepted connection fit for writing.
+def settle(connection: apsw.Connection, path: str, *, synchronous: str) -> Checkpoints:
+    """Make an accepted connection fit for writing; who moves its log.
 
     Raises `StoreUnusable` where the file system does not offer what the write-ahead log needs.
     """
@@ -79,8 +108,8 @@ def settle(connection: apsw.Connection, path: str, *, synchronous: str) -> None:
     connection.pragma("temp_store", "memory")  # set-based updates build a small table: never in a file
     connection.pragma("journal_size_limit", LARGEST_IDLE_WAL)
     connection.pragma("trusted_schema", False)
-    connection.wal_autocheckpoint(CHECKPOINT_PAGES)
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+    return Checkpoints(connection, path)
 
 
 def connect_reader(path: str, vfs: str | None = None) -> apsw.Connection:

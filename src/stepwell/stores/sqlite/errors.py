@@ -13,10 +13,14 @@ from stepwell.domain.errors import StoreError, StoreFull, StoreUnavailable, Stor
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def translate(error: apsw.Error, path: str) -> StoreError | None:
-    """The public error for what SQLite reported about the file; `None` when it is a fault of ours instead."""
-    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
-        return full(path)  # the log's index could not grow
+def translate(error: apsw.Error, path: str, connection: apsw.Connection | None = None) -> StoreError | None:
+    """The public error for what SQLite reported about the file; `None` when it is a fault of ours instead.
+
+    `connection`, where there still is one, tells what the system said.
+    """
+    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:  # the log's index could not grow
+        said = 0 if connection is None else connection.system_errno
+        return io_error(path, str(error)) if said and said not in _NO_SPACE else full(path)
     match error:
         case apsw.FullError():
             return full(path)
@@ -35,11 +39,7 @@ def translate(error: apsw.Error, path: str) -> StoreError | None:
         case apsw.CantOpenError():
             return _cannot_open(path)
         case apsw.IOError():
-            return StoreUnusable(
-                f"the disk under {path} reported an error ({error}); nothing more is written to it",
-                code="store.io_error",
-                hint="let the process end by itself, check the disk, start again: what was acknowledged before is kept",
-            )
+            return io_error(path, str(error))
     return None
 
 
@@ -59,6 +59,15 @@ def full(path: str) -> StoreFull:
         f"no space is left for {path}; nothing was stored",
         code="store.full",
         hint="free some space: the store goes on by itself, and a process that has it open can read meanwhile",
+    )
+
+
+def io_error(path: str, detail: str) -> StoreUnusable:
+    """The device failed. What it was to write may be lost, and it may not say so a second time."""
+    return StoreUnusable(
+        f"the disk under {path} reported an error ({detail}); nothing more is written to it",
+        code="store.io_error",
+        hint="let the process end by itself, check the disk, start again: what was acknowledged before is kept",
     )
 
 
@@ -108,6 +117,8 @@ def place(error: OSError, path: str) -> StoreError:
     """The public error for a place where no file can be made."""
     if error.errno in _NO_SPACE:
         return full(path)
+    if error.errno == errno.EIO:
+        return io_error(path, error.strerror or "EIO")
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return read_only(path)
     return StoreUnavailable(

@@ -22,6 +22,10 @@ FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 
+_MOUNTS: Final = "/proc/self/mountinfo"
+_REMOTE: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "sshfs", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs", "s3fs"}
+)
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -40,6 +44,34 @@ def exists(path: str) -> bool:
     if found.st_size == 0 and size(path + "-wal"):
         raise errors.damaged(path, "it is empty, and the log beside it is not")
     return True
+
+
+def check_place(path: str) -> None:
+    """Refuse a place whose file system lies on another machine: SQLite's log needs memory that all its users share."""
+    kind = _file_system(os.path.dirname(path) or ".")
+    if kind in _REMOTE or kind.removeprefix("fuse.") in _REMOTE:
+        raise StoreUnusable(
+            f"{path} lies on a network file system ({kind}), where two users of the file would damage it",
+            code="store.network",
+            hint="keep the store on a local disk, or name another place with --store",
+        )
+
+
+def _file_system(folder: str) -> str:
+    """What kind of file system a folder is on; empty where the system does not say. A folder that is missing will be
+    on that of the nearest one that exists.
+    """
+    while not os.path.isdir(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    try:
+        device = os.stat(folder).st_dev
+        with open(_MOUNTS) as file:
+            mounts = [line.split() for line in file]
+    except OSError:
+        return ""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    found = [fields[fields.index("-") + 1] for fields in mounts if fields[2] == wanted and "-" in fields]
+    return found[-1] if found else ""
 
 
 def size(path: str) -> int:
@@ -78,7 +110,7 @@ def create(path: str, fill: Callable[[str], None]) -> None:
         _make_folders(os.path.dirname(path), made)
         _create_aside(path, fill)
         for folder in {os.path.dirname(path), *map(os.path.dirname, made)}:
-            _sync_folder(folder)
+            sync_folder(folder)
     except BaseException as error:  # whatever it was, what was made is removed and the error goes on
         for folder in reversed(made):
             _remove_folder(folder)
@@ -135,7 +167,8 @@ def _remove_folder(folder: str) -> None:
         os.rmdir(folder)
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str) -> None:
+    """Have the names in the folder written to the disk. Raises `OSError`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -11,7 +11,7 @@ from stepwell.ports.clock import Clock
 from stepwell.ports.crash_point import CrashPoint
 from stepwell.ports.store import Control, Heartbeat
 from stepwell.stores.sqlite import errors
-from stepwell.stores.sqlite.connection import Patience, connect, settle
+from stepwell.stores.sqlite.connection import Checkpoints, Patience, connect, settle
 from stepwell.stores.sqlite.statements import fetch
 
 _PATIENCE_SECONDS: Final = 5.0
@@ -35,6 +35,7 @@ class Heartbeats:
         self._vfs = vfs
         self._lock = threading.Lock()
         self._connection: apsw.Connection | None = None
+        self._checkpoints: Checkpoints | None = None
         self._closed = False
 
     def beat(self, worker_id: str, lease: int) -> Heartbeat:
@@ -45,7 +46,7 @@ class Heartbeats:
             try:
                 return self._beat(worker_id, lease)
             except apsw.Error as error:
-                raise errors.translate(error, self._path) or error from error
+                raise errors.translate(error, self._path, self._connection) or error from error
 
     def close(self) -> None:
         """No more heartbeats."""
@@ -61,6 +62,8 @@ class Heartbeats:
         _before_commit()
         connection.execute(_EXTEND, (now, elapsed + lease, lease, worker_id))
         _after_commit()
+        if self._checkpoints is not None and self._checkpoints.failed is not None:
+            raise self._checkpoints.failed
         held = fetch(connection, _HELD, (worker_id,))
         return Heartbeat(
             {
@@ -73,5 +76,5 @@ class Heartbeats:
         connection = connect(self._path, self._vfs)
         connection.set_busy_handler(Patience(_PATIENCE_SECONDS))
         # A lease need not outlive a power cut, which ends every worker anyway: no wait for the disk.
-        settle(connection, self._path, synchronous="normal")
+        self._checkpoints = settle(connection, self._path, synchronous="normal")
         return connection

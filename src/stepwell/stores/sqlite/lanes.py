@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from stepwell.domain import lane as rules
-from stepwell.domain.lane import AWAY, GRANTED, IDLE, IN_LINE, Entrant, Place, Seats, Ticket
-from stepwell.domain.run import RUNNING, Lifecycle
+from stepwell.domain.lane import AWAY, BLOCKED, IDLE, IN_LINE, LENT, Entrant, Place, Room, Ticket
+from stepwell.domain.run import RUNNING, WAITING, Lifecycle
 from stepwell.domain.submission import LANE_ORDER, Lane, Submission
 from stepwell.stores.sqlite.batch import Batch, Part
 from stepwell.stores.sqlite.rows import HAS_LANES, Row, whole_row
@@ -24,7 +24,7 @@ Key: TypeAlias = tuple[str, str, str]
 """Tenant, kind and name of a lane."""
 
 _LANE: Final = (
-    "json_array(lane.n, lane.tenant, lane.kind, lane.name, lane.capacity, lane.taken,"
+    "json_array(lane.n, lane.tenant, lane.kind, lane.name, lane.capacity, lane.taken, lane.lent,"
     " EXISTS (SELECT 1 FROM ticket AS t INDEXED BY ticket_line WHERE t.lane = lane.n AND t.state = 1))"
 )
 _LANES: Final = (
@@ -42,14 +42,19 @@ _LINE: Final = sql(
     " FROM ticket INDEXED BY ticket_line CROSS JOIN run ON run.n = ticket.run"
     " WHERE ticket.lane = ? AND ticket.state = 1 ORDER BY ticket.fresh, ticket.at, ticket.number LIMIT ?)"
 )
+_HOLDERS: Final = sql(
+    "SELECT json_group_array(json_array(stands, {run})) FROM ("
+    " SELECT run.*, ticket.state AS stands FROM ticket INDEXED BY ticket_held CROSS JOIN run ON run.n = ticket.run"
+    " WHERE ticket.lane = ? AND ticket.state IN (2, 3))"
+)
 _INSIDE: Final = sql(
     "SELECT json_group_array(json_array({run})) FROM run WHERE n IN ("
-    " SELECT run FROM ticket INDEXED BY ticket_granted WHERE lane = ?1 AND state = 2"
+    " SELECT run FROM ticket INDEXED BY ticket_held WHERE lane = ?1 AND state IN (2, 3)"
     " UNION ALL SELECT run FROM ticket INDEXED BY ticket_line WHERE lane = ?1 AND state = 1)"
 )
 _LAST_LANE: Final = "SELECT coalesce(max(n), 0) FROM lane"
-_INSERT_LANES: Final = inserting("lane", ("n", "tenant", "kind", "name", "capacity", "taken"))
-_UPDATE_LANES: Final = updating("lane", ("n",), ("capacity", "taken"))
+_INSERT_LANES: Final = inserting("lane", ("n", "tenant", "kind", "name", "capacity", "taken", "lent"))
+_UPDATE_LANES: Final = updating("lane", ("n",), ("capacity", "taken", "lent"))
 _PUT_TICKETS: Final = inserting(
     "ticket",
     ("run", "lane", "state", "fresh", "at", "number"),
@@ -67,7 +72,7 @@ class _Lane:
     """A lane; `fresh` until it is inserted."""
 
     key: Key
-    seats: Seats
+    room: Room
     fresh: bool = False
 
 
@@ -90,7 +95,7 @@ class _Line:
 
 
 class _Kept(NamedTuple):
-    """A ticket as it stands; the place means something in line only."""
+    """A ticket as it is; the place means something in line only."""
 
     state: int
     place: Place
@@ -107,6 +112,7 @@ class Lanes(Part):
         self._tickets: dict[str, dict[int, _Kept]] = {}
         self._wanted_keys: set[Key] = set()
         self._wanted_runs: set[str] = set()
+        self._parents: set[str] = set()
         self._last: int | None = None
         self._changed_lanes: dict[int, None] = {}
         self._changed_tickets: dict[tuple[str, int], None] = {}
@@ -118,6 +124,10 @@ class Lanes(Part):
         """The lanes of a run to be will be needed."""
         self._wanted_keys.update((submission.tenant, lane.kind, lane.name) for lane in submission.lanes)
 
+    def want_turns(self, parent: str) -> None:
+        """The turns that a run has or lives on will be needed, for a child of it."""
+        self._parents.add(parent)
+
     def want_tickets(self, rows: Iterable[Row]) -> None:
         """The tickets of these runs will be needed, and their lanes."""
         self._wanted_runs.update(row.id for row in rows if row.id not in self._tickets)
@@ -127,6 +137,8 @@ class Lanes(Part):
         if keys:
             for columns in self.batch.fetch(_LANES, list(keys)):
                 self._adopt(columns)
+        parents, self._parents = self._parents, set()
+        self.want_tickets(row for row in map(self.batch.find, parents) if row is not None and row.ties & HAS_LANES)
         runs, self._wanted_runs = self._wanted_runs - self._tickets.keys(), set()
         if runs:
             self._read_tickets(runs)
@@ -139,9 +151,9 @@ class Lanes(Part):
             self._tickets[run] = dict(sorted(tickets, key=lambda ticket: self._width(ticket[0])))
 
     def _adopt(self, columns: Sequence[Any]) -> int:
-        n, tenant, kind, name, capacity, taken, has_line = columns
+        n, tenant, kind, name, *room, has_line = columns
         if n not in self._lanes:
-            self._lanes[n] = _Lane((tenant, kind, name), Seats(capacity, taken))
+            self._lanes[n] = _Lane((tenant, kind, name), Room._make(room))
             self._numbers[tenant, kind, name] = n
             if not has_line:
                 self._lines[n] = _Line()
@@ -166,17 +178,17 @@ class Lanes(Part):
 
     def entrant(self, run: str) -> Entrant:
         row = self.batch.row(run)
-        tickets = self._tickets[run]
         place = rules.place_of(row.life, row.record.priority, self.batch.number(row))
-        return Entrant(
-            row.gate, place, [Ticket(lane, self._lanes[lane].key[1], kept.state) for lane, kept in tickets.items()]
-        )
+        return Entrant(row.gate, place, self._tickets_of(run))
 
-    def seats(self, lane: int) -> Seats:
-        return self._lanes[lane].seats
+    def _tickets_of(self, run: str) -> list[Ticket]:
+        return [Ticket(lane, self._lanes[lane].key[1], kept.state) for lane, kept in self._tickets[run].items()]
 
-    def set_seats(self, lane: int, seats: Seats) -> None:
-        self._lanes[lane].seats = seats
+    def room(self, lane: int) -> Room:
+        return self._lanes[lane].room
+
+    def set_room(self, lane: int, room: Room) -> None:
+        self._lanes[lane].room = room
         self._changed_lanes[lane] = None
 
     def first(self, lane: int) -> str | None:
@@ -184,6 +196,15 @@ class Lanes(Part):
         if not line.front and not line.whole:
             line = self._read_line(lane, line.size)
         return line.front[0][1] if line.front else None
+
+    def holder(self, lane: int) -> tuple[str, int] | None:
+        self.batch.save()  # so that what was set is found
+        for state, *columns in self.batch.fetch_for(_HOLDERS, lane):
+            [row] = self.batch.adopt([whole_row(columns)])
+            self.want_tickets([row])
+            self.load()
+            return row.id, state
+        return None
 
     def set_ticket(self, run: str, lane: int, state: int, place: Place | None = None) -> None:
         before = self._tickets[run][lane]
@@ -209,15 +230,24 @@ class Lanes(Part):
 
     # ------------------------------------------------------------ runs that come and go
 
-    def give_tickets(self, row: Row, lanes: Sequence[Lane]) -> None:
-        """Give a new run, which is away, an unused ticket for each lane; a lane takes its capacity from it."""
+    def turns(self, parent: Row) -> list[int]:
+        """The lanes of the sessions in which a run has its turn, or lives on one. `want_turns` was asked before."""
+        return rules.turns(self._tickets_of(parent.id)) if parent.ties & HAS_LANES else []
+
+    def give_tickets(self, row: Row, lanes: Sequence[Lane], turns: Sequence[int]) -> None:
+        """Give a new run, which is away, a ticket for each lane that it does not ask for yet, and have it live on these
+        turns; a lane takes its capacity from it.
+        """
         self.batch.tie(row, HAS_LANES)
         capacities = {self._lane((row.tenant, lane.kind, lane.name), lane.capacity): lane.capacity for lane in lanes}
-        self._tickets[row.id] = {n: _Kept(IDLE, _NOWHERE) for n in sorted(capacities, key=self._width)}
-        for n in capacities:
+        numbers = sorted({*capacities, *turns}, key=self._width)
+        self._tickets[row.id] = {n: _Kept(IDLE, _NOWHERE) for n in numbers}
+        for n in numbers:
             self._changed_tickets[row.id, n] = None
+        for n in turns:
+            rules.lend(self, row.id, n)
         # those that shrink first: who moves up where one grows must not find the old room in the others
-        for n, capacity in sorted(capacities.items(), key=lambda item: item[1] > self.seats(item[0]).capacity):
+        for n, capacity in sorted(capacities.items(), key=lambda item: item[1] > self.room(item[0]).capacity):
             rules.resize(self, n, capacity)
 
     def is_busy(self, tenant: str, lane: Lane) -> bool:
@@ -225,8 +255,7 @@ class Lanes(Part):
         n = self._numbers.get((tenant, lane.kind, lane.name))
         if n is None:
             return False
-        taken = self._lanes[n].seats.taken
-        return taken >= lane.capacity or self.first(n) is not None
+        return self.room(n).taken >= lane.capacity or self.first(n) is not None
 
     def inside(self, tenant: str, lane: Lane) -> list[Row]:
         """The runs that hold a ticket of the lane or stand in line for one, in the order of submission."""
@@ -240,7 +269,7 @@ class Lanes(Part):
     def holds(self, row: Row, lane: Lane) -> bool:
         """Whether the run, whose tickets have been loaded, holds one of the lane."""
         n = self._numbers[row.tenant, lane.kind, lane.name]
-        return self._tickets[row.id][n].state == GRANTED
+        return self._tickets[row.id][n].state not in (IDLE, IN_LINE, LENT)
 
     def _lane(self, key: Key, capacity: int) -> int:
         """The number of the lane, which is made with that capacity if it is new."""
@@ -250,7 +279,7 @@ class Lanes(Part):
         if self._last is None:
             self._last = int(self.batch.connection.execute(_LAST_LANE).get)
         n = self._last = self._last + 1
-        self._lanes[n] = _Lane(key, Seats(capacity, 0), fresh=True)
+        self._lanes[n] = _Lane(key, Room(capacity, 0), fresh=True)
         self._numbers[key] = n
         self._lines[n] = _Line()
         self._changed_lanes[n] = None
@@ -264,10 +293,10 @@ class Lanes(Part):
         for n in self._changed_lanes:
             lane = self._lanes[n]
             if lane.fresh:
-                fresh += (n, *lane.key, *lane.seats)
+                fresh += (n, *lane.key, *lane.room)
                 lane.fresh = False
             else:
-                changed += (n, *lane.seats)
+                changed += (n, *lane.room)
         self._changed_lanes.clear()
         self.batch.run(_INSERT_LANES, fresh)
         self.batch.run(_UPDATE_LANES, changed)
@@ -287,7 +316,7 @@ class Lanes(Part):
 
 
 def give_back(batch: Batch, changes: Sequence[tuple[Row, Lifecycle]]) -> None:
-    """Runs that were changed, each with what it was before, give back the seats that they do not need now."""
+    """Runs that were changed, each with what it was before, give back the tickets that they do not need now."""
     concerned = [(row, before) for row, before in changes if _needs_less(row, before)]
     for row, _ in concerned:
         batch.want_run(row.id)
@@ -297,15 +326,26 @@ def give_back(batch: Batch, changes: Sequence[tuple[Row, Lifecycle]]) -> None:
         if row.life.ended and not before.ended:
             rules.leave(batch.part(Lanes), row.id)
         elif row.gate != AWAY:
-            rules.release(batch.part(Lanes), row.id, keep_session=row.id not in batch.given_up)
+            gives_up = row.id in batch.given_up and row.life.status == WAITING  # who has yet to clean up keeps his turn
+            rules.release(batch.part(Lanes), row.id, keep_session=not gives_up)
 
 
 def enter(batch: Batch, rows: Sequence[Row]) -> None:
-    """Runs that are due take their seats, as far as they are to be had, in the order of their places."""
+    """Runs that are due take their tickets, as far as they are to be had, in the order of their places."""
     batch.part(Lanes).want_tickets(rows)
     batch.load()
     for row in sorted(rows, key=lambda row: rules.place_of(row.life, row.record.priority, row.n)):
         rules.enter(batch.part(Lanes), row.id)
+
+
+def place_again(batch: Batch, rows: Iterable[Row]) -> None:
+    """Runs that stand in line and are due at another moment now have the place of that moment."""
+    standing = [row for row in rows if row.gate == BLOCKED]
+    if standing:
+        batch.part(Lanes).want_tickets(standing)
+        batch.load()
+        for row in standing:
+            rules.place_again(batch.part(Lanes), row.id)
 
 
 def _needs_less(row: Row, before: Lifecycle) -> bool:

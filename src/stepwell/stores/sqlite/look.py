@@ -90,7 +90,7 @@ class Holder(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What was seen. `entering` says that runs are due which must take their seats in lanes first, `away_until` is when
+    """What was seen. `entering` says that runs are due which must take their tickets first, `away_until` is when
     the next of them will be; `suspects` says that one of those is due.
     """
 

@@ -17,6 +17,8 @@ def want(batch: Batch, submission: Submission) -> None:
     """Say what making the run will need."""
     if submission.parent is not None:
         batch.want_life(submission.parent)
+        if not submission.detached:
+            batch.part(Lanes).want_turns(submission.parent)
     if submission.lanes:
         batch.part(Lanes).want(submission)
 
@@ -24,18 +26,20 @@ def want(batch: Batch, submission: Submission) -> None:
 def make(batch: Batch, submission: Submission, change: Change) -> Row:
     """Create the run with everything that happened to it so far, and note with what it is connected.
 
-    One that is due takes its seats in its lanes, as far as they are to be had: `gate` says whether it has them all.
+    One that is due takes its tickets, as far as they are to be had: `gate` says whether it has them all. A child that
+    is not detached lives on the turns of its parent.
     """
-    row = batch.create(facts(submission), change, gate=AWAY if submission.lanes else FREE)
+    parent = batch.find(submission.parent) if submission.parent is not None else None
+    turns = batch.part(Lanes).turns(parent) if parent is not None and not submission.detached else []
+    row = batch.create(facts(submission), change, gate=AWAY if submission.lanes or turns else FREE)
     if submission.parent is not None:
         batch.tie(row, HAS_PARENT)
-        parent = batch.find(submission.parent)
-        if parent is not None:
-            batch.tie(parent, HAS_CHILDREN)
+    if parent is not None:
+        batch.tie(parent, HAS_CHILDREN)
     if submission.session != own_session(submission.id):
         batch.part(Sessions).join(submission.tenant, submission.session, named=submission.parent is None)
-    if submission.lanes:
-        batch.part(Lanes).give_tickets(row, submission.lanes)
+    if submission.lanes or turns:
+        batch.part(Lanes).give_tickets(row, submission.lanes, turns)
         if submission.available_at <= batch.now:
             enter(batch.part(Lanes), row.id)
     return row

@@ -14,7 +14,7 @@ from stepwell.domain.errors import NotFound
 from stepwell.domain.event import Entry
 from stepwell.domain.run import RunRecord
 from stepwell.domain.wait import WaitRecord
-from stepwell.ports.store import Control, LaneInfo, QuestionQuery, RunQuery, StoreReport, WorkerInfo
+from stepwell.ports.store import Blockage, Control, LaneInfo, QuestionQuery, RunQuery, StoreReport, WorkerInfo
 from stepwell.stores.sqlite import files, worker_lock
 from stepwell.stores.sqlite.requests import unknown_question
 from stepwell.stores.sqlite.rows import whole_row
@@ -47,13 +47,26 @@ _STATUSES: Final = (
     "SELECT json_group_object(shown, runs)"
     " FROM (SELECT coalesce(hold, status) AS shown, count(*) AS runs FROM run GROUP BY 1)"
 )
-_UNSERVED: Final = sql(
-    "SELECT json_group_object(agent, runs) FROM (SELECT agent, count(*) AS runs FROM run INDEXED BY run_claimable"
-    " WHERE {claimable} AND available_at <= ? AND agent NOT IN"
-    " (SELECT agent FROM run INDEXED BY run_running WHERE status = 'running') GROUP BY agent)"
+# ?1 are the workers that live.
+_SERVED: Final = (
+    "(SELECT agent FROM run INDEXED BY run_running"
+    " WHERE status = 'running' AND worker IN (SELECT value FROM json_each(?1)))"
 )
-
-
+_UNSERVED: Final = sql(
+    "SELECT json_group_object(agent, runs) FROM (SELECT agent, count(*) AS runs FROM ("
+    " SELECT agent FROM run INDEXED BY run_claimable WHERE {claimable} AND available_at <= ?2"
+    " UNION ALL SELECT agent FROM run INDEXED BY run_away WHERE {away} AND available_at <= ?2"
+    ") WHERE agent NOT IN {served} GROUP BY agent)"
+).replace("{served}", _SERVED)
+_BLOCKAGES: Final = (
+    "SELECT json_group_array(json_array(tenant, kind, name, capacity, taken, waiting, agent, runs)) FROM ("
+    " SELECT lane.*, run.agent, count(*) AS runs, (SELECT count(*) FROM ticket AS line INDEXED BY ticket_line"
+    " WHERE line.lane = lane.n AND line.state = 1) AS waiting"
+    " FROM ticket CROSS JOIN run ON run.n = ticket.run CROSS JOIN lane ON lane.n = ticket.lane"
+    " WHERE ticket.state > 1 AND run.agent NOT IN {served} AND (run.status = 'running'"
+    " OR run.status IN ('queued', 'waiting') AND run.hold IS NULL AND run.blocked <> 1 AND run.available_at <= ?2)"
+    " GROUP BY lane.n, run.agent HAVING waiting > 0 ORDER BY kind, name, run.agent)"
+).replace("{served}", _SERVED)
 _CONTROLS: Final = (
     "SELECT json_group_object(id, json_array(fence, cancelling, pausing)) FROM run INDEXED BY run_control"
     " WHERE status = 'running' AND cancelling + pausing > 0 AND worker = ?"
@@ -181,15 +194,19 @@ def workers(connection: apsw.Connection, folder: str, boot_id: str) -> list[Work
     return [WorkerInfo(*info) for boot, *info in found if boot == boot_id and not worker_lock.is_dead(folder, info[0])]
 
 
-def report(connection: apsw.Connection, path: str, now: int) -> StoreReport:
+def report(connection: apsw.Connection, path: str, folder: str, boot_id: str, now: int) -> StoreReport:
     """Facts about the file, for people. Reads all of it."""
+    waiting = json.dumps([worker.id for worker in workers(connection, folder, boot_id)]), now - _UNSERVED_AFTER
     return StoreReport(
         url=f"sqlite:///{path}",
         version=f"SQLite {apsw.sqlite_lib_version()}",
         schema=int(connection.execute("PRAGMA user_version").get),
         size_bytes=sum(files.size(path + ending) for ending in ("", "-wal")),
         runs=fetch(connection, _STATUSES),
-        unserved=fetch(connection, _UNSERVED, (now - _UNSERVED_AFTER,)),
+        unserved=fetch(connection, _UNSERVED, waiting),
+        blockages=[
+            Blockage(LaneInfo._make(lane), agent, runs) for *lane, agent, runs in fetch(connection, _BLOCKAGES, waiting)
+        ],
         problems=tuple(_problems(connection, path)),
     )
 

@@ -82,7 +82,7 @@ class Readers:
                 connection = connection or self._connect()
                 answer = question.put(connection)
             except Exception as reported:  # noqa: BLE001 - it is raised where the question was asked
-                error = self._translate(reported)
+                error = self._translate(reported, connection)
             self._post(question.settle, answer, error)
             del question, answer, error  # neither lives on while the thread waits
         try:
@@ -91,8 +91,8 @@ class Readers:
         finally:  # whoever closes the store must not wait for ever
             self._post(ended.set_result, None)
 
-    def _translate(self, error: Exception) -> Exception:
-        condition = errors.translate(error, self._path) if isinstance(error, apsw.Error) else None
+    def _translate(self, error: Exception, connection: apsw.Connection | None) -> Exception:
+        condition = errors.translate(error, self._path, connection) if isinstance(error, apsw.Error) else None
         if condition is None:
             return error
         condition.__cause__ = error

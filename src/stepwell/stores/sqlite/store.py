@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakSet
 
 from stepwell.domain.commit import Commit
+from stepwell.domain.errors import StoreUnusable
 from stepwell.domain.event import Draft, Entry
 from stepwell.domain.outcome import Payload
 from stepwell.domain.run import Lease, RunRecord
@@ -202,7 +203,11 @@ class SqliteStore:
         opened = self._use()
         if opened.writer.failed is not None:  # what can no longer be finished here must not be kept from others
             raise opened.writer.failed
-        return opened.heartbeats.beat(worker_id, _micros(lease_seconds))
+        try:
+            return opened.heartbeats.beat(worker_id, _micros(lease_seconds))
+        except StoreUnusable as error:
+            opened.writer.fail(error)
+            raise
 
     async def controls(self, worker_id: str) -> Mapping[str, tuple[int, Control]]:
         return await self._ask(partial(queries.controls, worker_id=worker_id))
@@ -253,7 +258,10 @@ class SqliteStore:
         await self._use().writer.ask(requests.Forget(session, tenant))
 
     async def report(self) -> StoreReport:
-        return await self._ask(partial(queries.report, path=self.path, now=self._clock.now()))
+        now = self._clock.now()
+        return await self._ask(
+            partial(queries.report, path=self.path, folder=self._folder, boot_id=self._boot_id, now=now)
+        )
 
     # ------------------------------------------------------------ values that lie beside the journal
 
@@ -292,8 +300,12 @@ class SqliteStore:
 
     def _open_file(self) -> Transactions:
         now = self._clock.now()
-        connection = opening.open_for_writing(self.path, now=now, patience=self._patience, vfs=self._vfs)
-        return Transactions(connection, self.path, self._clock, Deaths(self._folder, self._boot_id))
+        connection, checkpoints = opening.open_for_writing(
+            self.path, now=now, boot_id=self._boot_id, patience=self._patience, vfs=self._vfs
+        )
+        return Transactions(
+            connection, checkpoints, self.path, self._clock, Deaths(self._folder, self._boot_id), self._boot_id
+        )
 
     @property
     def _folder(self) -> str:

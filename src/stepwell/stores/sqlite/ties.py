@@ -1,5 +1,5 @@
 """What a change of one run does to others: its end closes its waits, tells its parent and cancels its children, a pause
-and a resumption go down to its descendants, and the seats that it gives back in its lanes go to others.
+and a resumption go down to its descendants, and the tickets that it gives back go to others.
 
 Carried out for a whole batch at once, when its operations are applied: each round takes a few statements, and there are
 as many rounds as generations. Runs without ties never come here.

@@ -18,12 +18,13 @@ from stepwell.ports import crash_point
 from stepwell.ports.clock import Clock
 from stepwell.ports.crash_point import CrashPoint
 from stepwell.ports.notifier import CONTROL, QUEUE
-from stepwell.stores.sqlite import errors, files, ties
+from stepwell.stores.sqlite import doubt, errors, files, ties
 from stepwell.stores.sqlite.batch import Batch
 from stepwell.stores.sqlite.claims import Take
+from stepwell.stores.sqlite.connection import Checkpoints
 from stepwell.stores.sqlite.deaths import Deaths
-from stepwell.stores.sqlite.memory import Memory
 from stepwell.stores.sqlite.operations import Operation
+from stepwell.stores.sqlite.recall import Recall
 
 _STILL_THERE_EVERY: Final = 1.0
 _UNKNOWN: Final = -1
@@ -65,14 +66,24 @@ class Changes:
 class Transactions:
     """The writing connection and what is known through it."""
 
-    def __init__(self, connection: apsw.Connection, path: str, clock: Clock, deaths: Deaths) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        checkpoints: Checkpoints,
+        path: str,
+        clock: Clock,
+        deaths: Deaths,
+        boot_id: str,
+    ) -> None:
         self.stats = Stats()
         self._connection = connection
+        self._checkpoints = checkpoints
         self._cursor = connection.cursor()  # one for all writes: a connection would make one for each statement
         self._path = path
         self._clock = clock
         self._deaths = deaths
-        self._memory = Memory()
+        self._boot_id = boot_id
+        self._recall = Recall()
         self._failed: StoreError | None = None
         self._identity = files.identity(path)
         self._looked_for_file = time.monotonic()
@@ -83,8 +94,21 @@ class Transactions:
         """Why nothing more is written to the file, if that is so."""
         return self._failed
 
+    def fail(self, error: StoreError) -> None:
+        """Write nothing more. The first reason stays."""
+        if self._failed is None:
+            self._failed = error
+            if error.code == "store.io_error":
+                doubt.leave(self._path, self._boot_id)
+
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; after a failure without the writes that closing would make, which SQLite would not tell
+        of either.
+        """
+        if self.stats.transactions:
+            self.checkpoint()
+        if self._failed is not None:
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._connection.close()
 
     def carry_out(self, operations: Sequence[Operation]) -> Changes:
@@ -117,8 +141,12 @@ class Transactions:
         """Move what is in the log into the file, as far as readers allow. For when there is nothing else to do."""
         self.stats.checkpoints += 1
         if self._failed is None:
-            with contextlib.suppress(apsw.Error):  # no space or a reader in the way: the next one will do
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._checkpoints.make()
+            self._note_failed_checkpoint()
+
+    def _note_failed_checkpoint(self) -> None:
+        if self._checkpoints.failed is not None:
+            self.fail(self._checkpoints.failed)
 
     # ------------------------------------------------------------ one transaction
 
@@ -138,11 +166,12 @@ class Transactions:
         except BaseException:  # nothing of it stays, here or in the file, and the error goes on
             self._roll_back()
             raise
+        self._note_failed_checkpoint()  # what is committed is in the log, and stays answered
         self._note(batch, len(operations), changes)
         self._finish(operations, batch)
 
     def _batch(self, *, careful: bool = False) -> Batch:
-        return Batch(self._cursor, self._memory, self._deaths, self._clock, careful=careful)
+        return Batch(self._cursor, self._recall, self._deaths, self._clock, careful=careful)
 
     def _commit(self, batch: Batch) -> None:
         """Commit. A failed one is unknown, not failed: unless SQLite says that it is still open, the file decides."""
@@ -162,13 +191,13 @@ class Transactions:
             return False
 
     def _roll_back(self) -> None:
-        self._memory.forget()
+        self._recall.forget()
         if self._connection.in_transaction:
             with contextlib.suppress(apsw.Error):  # the error that led here is the one to report
                 self._connection.execute("ROLLBACK")
 
     def _note(self, batch: Batch, operations: int, changes: Changes) -> None:
-        self._memory.keep(batch.changed)
+        self._recall.keep(batch.changed)
         stats = self.stats
         stats.transactions += 1
         stats.operations += operations
@@ -203,12 +232,12 @@ class Transactions:
                     _refuse([operation], self._wrap(own))
 
     def _is_condition(self, operations: Sequence[Operation], error: Exception) -> bool:
-        condition = errors.translate(error, self._path) if isinstance(error, apsw.Error) else None
+        condition = errors.translate(error, self._path, self._connection) if isinstance(error, apsw.Error) else None
         if condition is None:
             return False
         condition.__cause__ = error
         if errors.is_fatal(condition):
-            self._failed = condition
+            self.fail(condition)
         _refuse(operations, condition)
         return True
 
@@ -240,7 +269,7 @@ class Transactions:
         if version == self._version:
             return False
         self._version = version
-        self._memory.forget_rows()
+        self._recall.forget_rows()
         return True
 
     def _check_file(self) -> None:

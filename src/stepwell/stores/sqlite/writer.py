@@ -80,6 +80,11 @@ class Writer:
         """Why nothing more is written to the file, if that is so."""
         return self._transactions.failed if self._transactions is not None else None
 
+    def fail(self, error: StoreError) -> None:
+        """Write nothing more to the file, because of what another connection met. From any thread."""
+        if self._transactions is not None:
+            self._transactions.fail(error)
+
     def ask(self, operation: Operation) -> asyncio.Future[Any]:
         """Have an operation carried out. All calls of one turn of the loop travel together."""
         operation.future = future = self._loop.create_future()

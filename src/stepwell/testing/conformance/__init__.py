@@ -49,6 +49,7 @@ from stepwell.testing.conformance.sessions import (
     SessionPrivacyContract,
     SessionValueContract,
 )
+from stepwell.testing.conformance.set_back import SetBackContract
 from stepwell.testing.conformance.sharing import SharingContract
 from stepwell.testing.conformance.signals import (
     ArrivalContract,
@@ -64,6 +65,12 @@ from stepwell.testing.conformance.submission import (
     SubmissionContract,
 )
 from stepwell.testing.conformance.suspects import SuspectContract
+from stepwell.testing.conformance.turns import (
+    GivenUpTurnContract,
+    LostTurnContract,
+    NewcomerContract,
+    TurnContract,
+)
 from stepwell.testing.conformance.values import ValueContract
 from stepwell.testing.conformance.workers import WorkerContract
 
@@ -88,6 +95,7 @@ __all__ = [
     "FanInContract",
     "FastPathContract",
     "FenceContract",
+    "GivenUpTurnContract",
     "Harness",
     "HintContract",
     "IdempotencyContract",
@@ -101,7 +109,9 @@ __all__ = [
     "LimitContract",
     "ListingContract",
     "LossContract",
+    "LostTurnContract",
     "MessageContract",
+    "NewcomerContract",
     "ParkingContract",
     "PauseContract",
     "PauseTreeContract",
@@ -113,11 +123,13 @@ __all__ = [
     "SessionListContract",
     "SessionPrivacyContract",
     "SessionValueContract",
+    "SetBackContract",
     "SharingContract",
     "SignalContract",
     "StormContract",
     "SubmissionContract",
     "SuspectContract",
+    "TurnContract",
     "ValueContract",
     "WaitContract",
     "WorkerContract",

@@ -22,7 +22,7 @@ from stepwell.domain.outcome import (
     Retrying,
     Succeeded,
 )
-from stepwell.domain.run import Lease, RunRecord
+from stepwell.domain.run import CLEANING_UP, Lease, RunRecord
 from stepwell.domain.values import loads
 from stepwell.ports.store import RunQuery, Store
 from stepwell.testing.clock import START
@@ -105,7 +105,7 @@ class CancelContract:
         assert (life.status, life.hold, life.cancelling) == ("queued", None, 1)
         assert (await kinds(store, run.id))[-1] == "run.cancelling"
         [claim] = await take(store, await harness.worker(store))
-        assert (claim.run.life.cancelling, claim.run.life.attempt) == (1, 1)
+        assert (claim.run.life.cancelling, claim.run.life.attempt) == (CLEANING_UP, 1)
         await store.commit(claim.lease, Commit(1, outcome=Cancelled(by="ann")))
         assert (await store.get(run.id)).life.status == "cancelled"
 
@@ -138,9 +138,20 @@ class CancelContract:
         assert (life.status, life.hold, life.cancelling, life.worker) == ("queued", None, 1, None)
         assert (await kinds(one, lease.run_id))[-1] == "run.handed_back"
         [claim] = await take(other, await harness.worker(other))
-        assert (claim.run.life.cancelling, claim.run.life.attempt) == (1, 1)
+        assert (claim.run.life.cancelling, claim.run.life.attempt) == (CLEANING_UP, 1)
         await other.commit(claim.lease, Commit(1, outcome=Cancelled(by="ann", reason="not needed")))
         assert (await one.get(lease.run_id)).life.status == "cancelled"
+
+    @letting_go
+    async def test_who_took_it_for_the_clean_up_has_the_last_word(self, harness: Harness, outcome: Outcome) -> None:
+        store = await harness.make()
+        run = await _standing(harness, store, STANDS["waiting for a time"], hooked=1)
+        assert await store.cancel(run.id, by="ann") == "cancelling"
+        [claim] = await take(store, await harness.worker(store))
+        await store.commit(claim.lease, Commit(1, outcome=outcome))
+        untouched = isinstance(outcome, HandedBack)
+        life = (await store.get(run.id)).life
+        assert (life.status, life.cancelling) == (("queued", 1) if untouched else ("cancelled", 0))
 
     @letting_go
     async def test_without_a_clean_up_whatever_stops_the_attempt_ends_the_run(

@@ -7,10 +7,21 @@ import asyncio
 from stepwell.domain.commit import Commit
 from stepwell.domain.outcome import ErrorInfo, Held, Parked, Payload, Retrying, Succeeded
 from stepwell.domain.session import SessionMessage, SessionValue, SessionWrite
-from stepwell.domain.submission import KEY_LANE, Lane
+from stepwell.domain.submission import KEY_LANE, SESSION_LANE, Lane
 from stepwell.ports.store import QuestionQuery, RunQuery
 from stepwell.testing.conformance.children import family
-from stepwell.testing.conformance.harness import SECOND, Harness, append, events, is_due, stored, take, told
+from stepwell.testing.conformance.harness import (
+    LEASE,
+    SECOND,
+    Harness,
+    append,
+    events,
+    is_due,
+    stored,
+    take,
+    take_over,
+    told,
+)
 
 
 class DurabilityContract:
@@ -158,7 +169,7 @@ class DurableWaitContract:
         assert (await store.session("ses_a"), await store.messages("ses_a")) == kept
         assert await store.session_value("ses_a", "plan") == SessionValue(2, Payload('"a"'))
 
-    async def test_seats_and_lines_are_as_they_were(self, harness: Harness) -> None:
+    async def test_tickets_and_lines_are_as_they_were(self, harness: Harness) -> None:
         store = await harness.make()
         lanes = (Lane(KEY_LANE, "eu", 2),)
         runs = [(await harness.submit(store, lanes=lanes)).id for _ in range(4)]
@@ -171,3 +182,20 @@ class DurableWaitContract:
         for claim in claims:
             await store.commit(claim.lease, Commit(1, outcome=Succeeded(Payload("1"))))
         assert [claim.run.id for claim in await take(store, worker_id)] == runs[2:]
+
+    async def test_a_turn_that_children_live_on_is_as_it_was(self, harness: Harness) -> None:
+        store = await harness.make()
+        lane = (Lane(SESSION_LANE, "ses_a", 1),)
+        lease, [child] = await family(harness, store, parent={"session": "ses_a", "lanes": lane})
+        worker_id = await harness.worker(store)
+        await take(store, worker_id, only=(child.id,))
+        later = await harness.submit(store, session="ses_a", lanes=lane)
+        await store.commit(lease, Commit(2, outcome=Succeeded(Payload("1"))))
+        before = await store.lanes()
+        store = await harness.reopen()
+        assert await store.lanes() == before
+        assert [(lane.taken, lane.waiting) for lane in before] == [(1, 1)]
+        harness.clock.advance(LEASE + 1)
+        [claim] = await take_over(store, await harness.worker(store))
+        assert claim.run.id == later.id, "the child was lost after it had been asked to end, and is cancelled"
+        assert (await store.get(child.id)).life.status == "cancelled"

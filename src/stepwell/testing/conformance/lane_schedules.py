@@ -1,8 +1,9 @@
-"""Injected schedules for lanes: many runs that share a few lanes, moved on in every order, and what must always hold.
+"""Injected schedules for lanes: many runs and their children that share a few lanes, moved on in every order, and what
+must always hold.
 
 The oracle knows nothing of tickets. It counts who is running: never more in a lane than it has room for, of a
-synchronized session one after the other in the order of submission, and nobody is left out while all of his lanes have
-room. In the end everybody can be served, and no seat is taken.
+synchronized session one turn after the other in the order of submission, with all that live on it, and nobody is left
+out while all of his lanes have room. In the end everybody can be served, and no ticket is taken.
 
 A schedule is a text of bytes, as in `schedules`.
 """
@@ -15,7 +16,7 @@ from typing import Final, TypeAlias
 
 from stepwell.domain.commit import Commit
 from stepwell.domain.outcome import NEVER, HandedBack, Outcome, Parked, Payload, Succeeded
-from stepwell.domain.run import RUNNING, Lease, RunRecord
+from stepwell.domain.run import RUNNING, WAITING, Lease, RunRecord
 from stepwell.domain.submission import AGENT_LANE, GLOBAL_LANE, KEY_LANE, SESSION_LANE, Lane
 from stepwell.ports.store import Store
 from stepwell.testing.conformance.harness import AGENT, SECOND, Harness, take
@@ -48,6 +49,8 @@ class LanePlay:
         self._lanes: dict[str, tuple[Name, ...]] = {}
         self._delayed: set[str] = set()
         self._gave_up: set[str] = set()
+        self._turns: dict[str, dict[Name, str]] = {}
+        self._commits: Counter[str] = Counter()
         self._room: dict[Name, int] = {}
         self._leases: dict[str, Lease] = {}
         self._records: dict[str, RunRecord] = {}
@@ -64,7 +67,7 @@ class LanePlay:
         await self._look()
 
     async def end(self) -> None:
-        """Serve everybody, until no seat is taken."""
+        """Serve everybody, until no ticket is taken."""
         rounds = 3 * len(self._records) + 3
         while self._live() and (rounds := rounds - 1):
             await self._free_all()
@@ -89,14 +92,47 @@ class LanePlay:
         if len(self._records) >= _ENOUGH:
             return
         names = _NARROW[choice % len(_NARROW)] + _WIDE[choice // 7 % len(_WIDE)]
-        lanes = tuple(Lane(*name, self._capacity(name, choice)) for name in names)
         delay = 5 if choice % 5 == 4 else 0
-        run = await self._harness.submit(self.store, tenant=self._tenant, delay=delay, lanes=lanes)
-        self._lanes[run.id] = names
-        self._room |= {(lane.kind, lane.name): lane.capacity for lane in lanes}
+        lanes = self._sized(names, choice)
+        hooked = choice // 3 % 2
+        run = await self._harness.submit(self.store, tenant=self._tenant, delay=delay, hooked=hooked, lanes=lanes)
+        self._note(run, names, {})
         if delay:
             self._delayed.add(run.id)
+
+    async def makes_a_child(self, choice: int) -> None:
+        """A run makes a child, which mostly lives on its turns."""
+        if not self._leases or len(self._records) >= _ENOUGH:
+            return
+        lease = list(self._leases.values())[choice % len(self._leases)]
+        detached = int(choice % 4 == 3)
+        turns = {} if detached else self._turns[lease.run_id]
+        names = _NARROW[choice // 3 % len(_NARROW)] + _WIDE[choice // 7 % len(_WIDE)]
+        if turns:  # none that is waited for while another is held
+            names = tuple(name for name in names if name[0] != SESSION_LANE or name in turns)
+        number = self._commits[lease.run_id] + 1
+        child = self._harness.child_of(
+            self._records[lease.run_id],
+            1000 * lease.fence + number,
+            detached=detached,
+            hooked=choice // 5 % 2,
+            lanes=self._sized(names, choice),
+        )
+        self._commits[lease.run_id] = number
+        await self.store.commit(lease, Commit(number, submits=(child,)))
+        made = await self.store.get(child.id, tenant=self._tenant)
+        self._note(made, tuple(name for name in names if name not in turns), turns)
+
+    def _note(self, run: RunRecord, names: tuple[Name, ...], turns: dict[Name, str]) -> None:
+        """A run is there, with lanes of its own and turns that it lives on."""
         self._records[run.id] = run
+        self._lanes[run.id] = names
+        self._turns[run.id] = turns | {name: run.id for name in names if name[0] == SESSION_LANE}
+
+    def _sized(self, names: tuple[Name, ...], choice: int) -> tuple[Lane, ...]:
+        lanes = tuple(Lane(*name, self._capacity(name, choice)) for name in names)
+        self._room |= {(lane.kind, lane.name): lane.capacity for lane in lanes}
+        return lanes
 
     def _capacity(self, name: Name, choice: int) -> int:
         """The room that the newest submission gives a lane: now more, now less."""
@@ -104,15 +140,23 @@ class LanePlay:
 
     async def claims(self, choice: int) -> None:
         """The worker takes runs: some, or all that it can get; then who is left out has a reason."""
-        limit = 100 if choice % 2 else 1
-        only = list(self._records)
-        for claim in await take(self.store, self._worker, limit=limit, only=only):
+        if not choice % 2:
+            await self._claim(1)
+            return
+        await self._claim(100)
+        while await self._claim(100):  # what ended by the one before may have let in others
+            pass
+        await self._look()
+        await self._check_left_out()
+
+    async def _claim(self, limit: int) -> int:
+        claims = await take(self.store, self._worker, limit=limit, only=list(self._records))
+        for claim in claims:
             self._leases[claim.run.id] = claim.lease
+            self._commits[claim.run.id] = 0
             self._gave_up.discard(claim.run.id)
-            self._check_order(claim.run)
-        if limit == 100:
-            await self._look()
-            await self._check_left_out()
+            await self._check_order(claim.run)
+        return len(claims)
 
     async def finishes(self, choice: int) -> None:
         """A run returns."""
@@ -122,7 +166,8 @@ class LanePlay:
         """A run gives back its lease: it waits for an arrival or for a while, or is handed back."""
         now = self._harness.clock.now()
         later = now + 3 * SECOND
-        outcomes = Parked(NEVER, "[]"), Parked(later, "[]"), HandedBack(), Parked(later, "[]", release=True)
+        gives_up = Parked(later, "[]", release=True), Parked(NEVER, "[]", release=True)
+        outcomes = Parked(NEVER, "[]"), Parked(later, "[]"), HandedBack(), *gives_up
         await self._stop_one(choice, outcomes[choice % len(outcomes)])
 
     async def arrives(self, choice: int) -> None:
@@ -163,14 +208,17 @@ class LanePlay:
 
     async def _stop(self, lease: Lease, outcome: Outcome) -> None:
         del self._leases[lease.run_id]
-        if isinstance(outcome, Parked) and outcome.release:
-            self._gave_up.add(lease.run_id)
         opens = (self._harness.signal_wait("go"),) if isinstance(outcome, Parked) else ()
-        await self.store.commit(lease, Commit(1, outcome=outcome, opens=opens))
+        number = self._commits[lease.run_id] + 1
+        await self.store.commit(lease, Commit(number, outcome=outcome, opens=opens))
+        parked = (await self.store.get(lease.run_id, tenant=self._tenant)).life.status == WAITING
+        if parked and isinstance(outcome, Parked) and outcome.release:
+            self._gave_up.add(lease.run_id)
 
     async def _free_all(self) -> None:
         """Resume what is held, and give what is waited for."""
-        for run in self._live():
+        for each in self._live():
+            run = await self.store.get(each.id, tenant=self._tenant)  # its parent may have been resumed with it
             if run.life.hold is not None:
                 await self.store.resume(run.id, at_seq=run.life.seq, by="ann")
             if run.life.status == "waiting":
@@ -179,7 +227,7 @@ class LanePlay:
     # ------------------------------------------------------------ what must hold
 
     async def _look(self) -> None:
-        """Whoever runs has a seat in each of his lanes; more are taken than there are only where a lane shrank."""
+        """Whoever runs has a ticket in each of his lanes; more are taken than there are only where a lane shrank."""
         for run in self._live():
             self._records[run.id] = await self.store.get(run.id, tenant=self._tenant)
         running = Counter(name for run in self._live() if run.life.status == RUNNING for name in self._lanes[run.id])
@@ -193,32 +241,55 @@ class LanePlay:
         self._check_sessions()
 
     def _check_sessions(self) -> None:
-        """Of a session one run has begun and not ended, at most, but for those that gave up their turn on the way."""
-        begun = Counter(
-            name
-            for run in self._live()
-            for name in self._lanes[run.id]
-            if name[0] == SESSION_LANE and run.life.attempt and run.id not in self._gave_up
-        )
-        assert all(count == 1 for count in begun.values())
+        """Of a session one turn has begun and is not over, at most, but for those that were given up; a turn is over
+        when nobody is left who lives on it. Its ticket is taken that long, and no longer.
+        """
+        begun: dict[Name, str] = {}
+        for run in self._live():
+            for name, turn in self._turns[run.id].items():
+                if turn != run.id or (run.life.attempt and run.id not in self._gave_up):
+                    assert begun.setdefault(name, turn) == turn
+        assert all(self._taken.get(name) for name in begun)
+        turns = [(run, name) for run in self._live() for name in self._turns[run.id]]
+        lived_on = {name for run, name in turns if self._may_have(run, name) or not run.life.attempt}
+        assert {name for name, taken in self._taken.items() if taken and name[0] == SESSION_LANE} <= lived_on
 
-    def _check_order(self, run: RunRecord) -> None:
+    async def _check_order(self, run: RunRecord) -> None:
         """Nobody of his session who came before him, and was not put off, has yet to begin."""
         if run.life.fence > 1 or run.id in self._delayed:
             return
         sessions = {name for name in self._lanes[run.id] if name[0] == SESSION_LANE}
-        for earlier_id, record in self._records.items():
+        for earlier_id in self._records:
             if earlier_id == run.id:
                 return
             if sessions & set(self._lanes[earlier_id]) and earlier_id not in self._delayed:
-                assert record.life.ended or record.life.attempt
+                life = (await self.store.get(earlier_id, tenant=self._tenant)).life
+                assert life.ended or life.attempt
 
     async def _check_left_out(self) -> None:
-        """Whoever is due and was not taken misses a seat in a lane that is full."""
+        """Whoever is due and was not taken misses a ticket of a full lane, or of a session that is not free."""
         now = self._harness.clock.now()
         for run in self._live():
             if run.life.status != RUNNING and run.life.hold is None and run.life.available_at <= now:
-                assert any(self._taken.get(name, 0) >= self._room[name] for name in self._lanes[run.id])
+                assert any(self._is_full(name) and self._is_kept_from(run, name) for name in self._lanes[run.id])
+
+    def _is_full(self, name: Name) -> bool:
+        return self._taken.get(name, 0) >= self._room[name]
+
+    def _is_kept_from(self, run: RunRecord, name: Name) -> bool:
+        """Whether somebody else may have the turn of the session, if it is one."""
+        others = [other for other in self._live() if other.id != run.id and name in self._turns[other.id]]
+        return name[0] != SESSION_LANE or any(self._may_have(other, name) for other in others)
+
+    def _may_have(self, run: RunRecord, name: Name) -> bool:
+        """Whether the run lives on the turn of another, has begun one that it did not give up, or got one and is kept
+        from its beginning.
+        """
+        if self._turns[run.id][name] != run.id:
+            return True
+        if run.life.attempt:
+            return run.id not in self._gave_up or run.life.available_at <= self._harness.clock.now()
+        return run.life.hold is not None or any(self._is_full(other) for other in self._lanes[run.id] if other != name)
 
     def _live(self) -> list[RunRecord]:
         return [run for run in self._records.values() if not run.life.ended]
@@ -228,6 +299,8 @@ LANE_MOVES: Final[tuple[Move, ...]] = (
     LanePlay.submits,
     LanePlay.submits,
     LanePlay.submits,
+    LanePlay.makes_a_child,
+    LanePlay.makes_a_child,
     LanePlay.claims,
     LanePlay.claims,
     LanePlay.claims,

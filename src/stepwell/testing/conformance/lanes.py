@@ -1,4 +1,4 @@
-"""What a store must do for limits: no lane seats more than it has room for, and whoever stands in line gets there."""
+"""What a store must do for limits: no lane lets in more than it has room for, and whoever stands in line gets there."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class LaneContract:
         assert await store.lanes(tenant="acme") == [LaneInfo("acme", KEY_LANE, "eu", 1, 1, 0)]
         assert {claim.run.id for claim in await take(store, await harness.worker(store))} == runs
 
-    async def test_a_run_needs_a_seat_in_each_of_its_lanes(self, harness: Harness) -> None:
+    async def test_a_run_needs_a_ticket_in_each_of_its_lanes(self, harness: Harness) -> None:
         store = await harness.make()
         both = (Lane(KEY_LANE, "eu", 1), Lane(AGENT_LANE, AGENT, 2))
         await harness.submit(store, lanes=both)
@@ -105,7 +105,7 @@ class LaneContract:
         assert len(taken) == 2
         assert third.id in {claim.run.id for claim in taken}
 
-    async def test_who_stands_in_a_narrow_lane_takes_no_seat_in_a_wide_one(self, harness: Harness) -> None:
+    async def test_who_stands_in_a_narrow_lane_takes_no_ticket_in_a_wide_one(self, harness: Harness) -> None:
         store = await harness.make()
         both = (Lane(KEY_LANE, "eu", 1), Lane(GLOBAL_LANE, "all", 3))
         for _ in range(3):
@@ -178,10 +178,10 @@ class LaneContract:
 
 
 class LaneReleaseContract:
-    """Seats are given back, whichever way a run goes."""
+    """Tickets are given back, whichever way a run goes."""
 
     @every_end
-    async def test_an_end_gives_back_the_seat(self, harness: Harness, ending: Ending) -> None:
+    async def test_an_end_gives_back_the_ticket(self, harness: Harness, ending: Ending) -> None:
         one, other = await harness.views()
         lease = await harness.started(one, lanes=narrow())
         blocked = await harness.submit(one, lanes=narrow())
@@ -192,7 +192,7 @@ class LaneReleaseContract:
         assert await one.lanes() == [LaneInfo("", KEY_LANE, "eu", 1, 1, 0)]
 
     @no_end
-    async def test_a_run_that_stops_for_now_gives_back_its_seat(self, harness: Harness, outcome: Outcome) -> None:
+    async def test_a_run_that_stops_for_now_gives_back_its_ticket(self, harness: Harness, outcome: Outcome) -> None:
         store = await harness.make()
         lease = await harness.started(store, lanes=narrow())
         blocked = await harness.submit(store, lanes=narrow())
@@ -212,7 +212,7 @@ class LaneReleaseContract:
         assert await is_due(store, worker_id, lease.run_id)
 
     @pytest.mark.parametrize("claimed", [True, False], ids=["running", "queued"])
-    async def test_a_run_past_its_deadline_gives_back_its_seat(self, harness: Harness, claimed: bool) -> None:
+    async def test_a_run_past_its_deadline_gives_back_its_ticket(self, harness: Harness, claimed: bool) -> None:
         store = await harness.make()
         run = await harness.submit(store, lanes=narrow(), deadline=harness.clock.now() + MINUTE)
         blocked = await harness.submit(store, lanes=narrow())
@@ -222,13 +222,13 @@ class LaneReleaseContract:
         harness.clock.advance(60)
         assert await is_due(store, await harness.worker(store), blocked.id)
 
-    async def test_a_run_that_is_cancelled_before_it_starts_gives_back_its_seat(self, harness: Harness) -> None:
+    async def test_a_run_that_is_cancelled_before_it_starts_gives_back_its_ticket(self, harness: Harness) -> None:
         store = await harness.make()
         first, blocked = [await harness.submit(store, lanes=narrow()) for _ in range(2)]
         await store.cancel(first.id, by="ann")
         assert await is_due(store, await harness.worker(store), blocked.id)
 
-    async def test_a_run_that_dies_of_its_losses_gives_back_its_seat(self, harness: Harness) -> None:
+    async def test_a_run_that_dies_of_its_losses_gives_back_its_ticket(self, harness: Harness) -> None:
         store = await harness.make()
         lost = await harness.submit(store, lanes=narrow())
         blocked = await harness.submit(store, lanes=narrow())
@@ -240,7 +240,7 @@ class LaneReleaseContract:
         [claim] = await take_over(store, await harness.worker(store))
         assert claim.run.id == blocked.id
 
-    async def test_a_lost_run_keeps_its_seat_for_the_next_worker(self, harness: Harness) -> None:
+    async def test_a_lost_run_keeps_its_ticket_for_the_next_worker(self, harness: Harness) -> None:
         store = await harness.make()
         lease = await harness.started(store, lanes=narrow())
         blocked = await harness.submit(store, lanes=narrow())
@@ -249,7 +249,7 @@ class LaneReleaseContract:
         assert [claim.run.id for claim in await take(store, worker_id)] == [lease.run_id]
         assert not await is_due(store, worker_id, blocked.id)
 
-    async def test_a_run_that_is_cancelled_by_its_lost_worker_gives_back_its_seat(self, harness: Harness) -> None:
+    async def test_a_run_that_is_cancelled_by_its_lost_worker_gives_back_its_ticket(self, harness: Harness) -> None:
         store = await harness.make()
         lease = await harness.started(store, lanes=narrow())
         blocked = await harness.submit(store, lanes=narrow())
@@ -259,14 +259,14 @@ class LaneReleaseContract:
         await take(store, worker_id, only=(lease.run_id,))
         assert await is_due(store, worker_id, blocked.id)
 
-    async def test_a_child_that_goes_with_its_parent_gives_back_its_seat(self, harness: Harness) -> None:
+    async def test_a_child_that_goes_with_its_parent_gives_back_its_ticket(self, harness: Harness) -> None:
         store = await harness.make()
         lease, _ = await family(harness, store, lanes=narrow())
         blocked = await harness.submit(store, lanes=narrow())
         await store.commit(lease, Commit(2, outcome=_DONE))
         assert await is_due(store, await harness.worker(store), blocked.id)
 
-    async def test_a_paused_run_gives_back_its_seat_and_takes_one_when_it_is_resumed(self, harness: Harness) -> None:
+    async def test_a_paused_run_gives_back_its_ticket_and_takes_one_when_it_is_resumed(self, harness: Harness) -> None:
         store = await harness.make()
         first, blocked = [await harness.submit(store, lanes=narrow()) for _ in range(2)]
         paused = await store.pause(first.id, by="ann")
@@ -304,7 +304,7 @@ class LaneReleaseContract:
         assert (await store.get(blocked.id)).life.status == "timed_out"
         assert [lane.waiting for lane in await store.lanes()] == [0]
 
-    async def test_a_seat_that_is_given_back_wakes_who_listens_to_the_queue(self, harness: Harness) -> None:
+    async def test_a_ticket_that_is_given_back_wakes_who_listens_to_the_queue(self, harness: Harness) -> None:
         store = await harness.make()
         lease = await harness.started(store, lanes=narrow())
         await harness.submit(store, lanes=narrow())
@@ -315,7 +315,7 @@ class LaneReleaseContract:
 
 
 class LaneOrderContract:
-    """Who stands in line is seated in order."""
+    """Who stands in line gets a ticket in order."""
 
     async def test_it_goes_by_the_order_of_submission(self, harness: Harness) -> None:
         store = await harness.make()
@@ -379,7 +379,7 @@ class LaneOrderContract:
 class LaneCapacityContract:
     """A lane has as much room as the newest submission says."""
 
-    async def test_a_lane_that_grows_seats_those_in_line(self, harness: Harness) -> None:
+    async def test_a_lane_that_grows_lets_in_those_in_line(self, harness: Harness) -> None:
         store = await harness.make()
         for _ in range(4):
             await harness.submit(store, lanes=narrow(1))
@@ -389,7 +389,7 @@ class LaneCapacityContract:
         assert await store.lanes() == [LaneInfo("", KEY_LANE, "eu", 3, 3, 2)]
         assert len(await take(store, worker_id)) == 2
 
-    async def test_a_lane_that_shrinks_sends_nobody_away_and_seats_nobody_until_there_is_room(
+    async def test_a_lane_that_shrinks_sends_nobody_away_and_lets_nobody_in_until_there_is_room(
         self, harness: Harness
     ) -> None:
         store = await harness.make()
@@ -405,7 +405,7 @@ class LaneCapacityContract:
             await store.commit(claim.lease, Commit(2, outcome=_DONE))
         assert await is_due(store, worker_id, last.id)
 
-    async def test_a_lane_that_grows_seats_nobody_beyond_the_new_room_of_another(self, harness: Harness) -> None:
+    async def test_a_lane_that_grows_lets_nobody_in_beyond_the_new_room_of_another(self, harness: Harness) -> None:
         store = await harness.make()
         wide = (Lane(AGENT_LANE, AGENT, 2),)
         await harness.submit(store, lanes=narrow(1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stepwell.domain import event, transitions
+from stepwell.domain import due, event, transitions
 from stepwell.domain.event import Draft, Entry
 from stepwell.domain.outcome import NEVER
 from stepwell.domain.run import QUEUED, RUNNING, WAITING, Lease, Lifecycle, RunRecord, place_in_queue
@@ -107,6 +107,13 @@ class Model:
         self.apply(run, transitions.claim(run.life, worker=worker_id, cause=cause, now=self.now))
         if run.life.status == RUNNING:
             run.leases.append(Lease(run.record.id, run.life.fence, worker_id))
+
+    def make_up(self) -> None:
+        """A claim has a clock that was set back put off no run."""
+        for run in self.runs.values():
+            life = due.made_up(run.life, self.now)
+            if life is not None:
+                self.apply(run, Change(life, ()))
 
     # ------------------------------------------------------------ questions
 

@@ -228,6 +228,7 @@ class QueueMachine(RuleBasedStateMachine):
         for run, limit in self.model.overdue():
             self.model.apply(run, transitions.time_out(run.life, limit, self.clock.now()))
         self.model.settle()
+        self.model.make_up()
         lost = {run.record.id: cause for run, cause in self.model.lost(request)}
         from_the_lost = [claim for claim in answer.taken if claim.run.id in lost]
         from_the_due = [claim for claim in answer.taken if claim.run.id not in lost]

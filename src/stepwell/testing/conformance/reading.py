@@ -8,7 +8,8 @@ import pytest
 
 from stepwell.domain.errors import NotFound
 from stepwell.domain.outcome import ErrorInfo, Failed, Held, Parked, Payload, Succeeded
-from stepwell.ports.store import RunQuery, Store
+from stepwell.domain.submission import KEY_LANE, SESSION_LANE, Lane
+from stepwell.ports.store import Blockage, LaneInfo, RunQuery, Store
 from stepwell.testing.conformance.harness import SECOND, Harness, append, take
 
 
@@ -91,6 +92,40 @@ class ReadingContract:
         assert (await store.report()).unserved == {}
         harness.clock.advance(60)
         assert (await store.report()).unserved == {"nobody": 2}
+
+    async def test_the_report_names_agents_whose_runs_nobody_takes_once_they_have_waited(
+        self, harness: Harness
+    ) -> None:
+        store = await harness.make()
+        lanes = (Lane(KEY_LANE, "eu", 1),)
+        await harness.submit(store, agent="nobody", delay=5, lanes=lanes)
+        harness.clock.advance(60)
+        assert (await store.report()).unserved == {"nobody": 1}
+
+    async def test_the_report_names_the_lanes_that_such_runs_keep_from_others(self, harness: Harness) -> None:
+        store = await harness.make()
+        session, key = Lane(SESSION_LANE, "ses_a", 1), Lane(KEY_LANE, "eu", 1)
+        await harness.submit(store, agent="nobody", session="ses_a", lanes=(session,))
+        await harness.submit(store, agent="nobody", lanes=(key,))
+        await harness.started(store, lanes=(Lane(KEY_LANE, "us", 1),))
+        for lane in (session, key, key, Lane(KEY_LANE, "us", 1)):
+            await harness.submit(store, session="ses_a", lanes=(lane,))
+        assert list((await store.report()).blockages) == []
+        harness.clock.advance(60)
+        assert list((await store.report()).blockages) == [
+            Blockage(LaneInfo("", KEY_LANE, "eu", 1, 1, 2), "nobody", 1),
+            Blockage(LaneInfo("", SESSION_LANE, "ses_a", 1, 1, 1), "nobody", 1),
+        ]
+
+    async def test_the_report_names_the_lanes_that_lost_runs_keep_from_others(self, harness: Harness) -> None:
+        store = await harness.make()
+        lane = (Lane(KEY_LANE, "eu", 1),)
+        lease = await harness.started(store, agent="nobody", lanes=lane)
+        await harness.submit(store, lanes=lane)
+        assert list((await store.report()).blockages) == []
+        await store.close_worker(lease.worker)
+        blockage = Blockage(LaneInfo("", KEY_LANE, "eu", 1, 1, 1), "nobody", 1)
+        assert list((await store.report()).blockages) == [blockage]
 
 
 class ListingContract:

@@ -263,7 +263,7 @@ class BusyContract:
             assert await is_due(store, worker_id, run.id)
 
     async def _occupied(self, harness: Harness, store: Store, stands: str) -> str:
-        """A session whose seat is taken by a run that stands there."""
+        """A session whose ticket is taken by a run that stands there."""
         if stands == "running":
             return (await harness.started(store, **in_session())).run_id
         if stands == "waiting":

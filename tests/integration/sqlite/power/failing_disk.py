@@ -23,6 +23,7 @@ from tests.integration.sqlite.power.store_on_disk import StoreOnDisk, SyncFailed
 
 Kind: TypeAlias = Literal["write", "sync"]
 
+_SYSTEM: Final = apsw.vfs_names()[0]
 _names: Final = count(1)
 _Write: Final = ctypes.CFUNCTYPE(
     ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_longlong, use_errno=True
@@ -35,7 +36,7 @@ class FailingDisk(apsw.VFS):
     and all later ones too if `lasting`. `before` is called with the number of each.
 
     Without a code the process is killed there. A write of which there is no space for all, or in which the process is
-    killed, is done by `share` (0 to 1).
+    killed, is done by `share` (0 to 1). With `only`, nothing counts but writes to files whose names end so.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class FailingDisk(apsw.VFS):
         counts: Collection[Kind] = ("write", "sync"),
         lasting: bool = False,
         share: float = 0.5,
+        only: str = "",
     ) -> None:
         self.name = f"failing-{next(_names)}"
         self.fail_at = fail_at
@@ -53,6 +55,7 @@ class FailingDisk(apsw.VFS):
         self.counts = counts
         self.lasting = lasting
         self.share = share
+        self.only = only
         self.count = 0
         self.lifted_at = 0
         self.failures = 0
@@ -82,7 +85,7 @@ class FailingDisk(apsw.VFS):
         real = _Write(original)
 
         def write(descriptor: int, data: int, size: int, offset: int) -> int:
-            if not self.fails("write"):
+            if not self._concerns(descriptor) or not self.fails("write"):
                 return int(real(descriptor, data, size, offset))
             if self.code != errno.EIO:
                 real(descriptor, data, int(size * self.share), offset)
@@ -97,6 +100,9 @@ class FailingDisk(apsw.VFS):
             yield
         finally:
             self.xSetSystemCall(_CALL, original)
+
+    def _concerns(self, descriptor: int) -> bool:
+        return not self.only or os.readlink(f"/proc/self/fd/{descriptor}").endswith(self.only)
 
     def fails(self, kind: Kind) -> bool:
         """Count one more of that kind, if it counts, and tell whether it is to fail."""
@@ -118,7 +124,7 @@ class FailingDisk(apsw.VFS):
 class _File(apsw.VFSFile):
     def __init__(self, disk: FailingDisk, name: Any, flags: list[int]) -> None:
         self._disk = disk
-        super().__init__("", name, flags)
+        super().__init__(_SYSTEM, name, flags)
 
     def xSync(self, flags: int) -> None:
         # While it closes a database SQLite keeps an error to itself; so nothing is to be seen of it here either.

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
+from unittest import mock
 
 from stepwell.domain.errors import StoreError
+from stepwell.stores.sqlite import doubt
 from tests.integration.sqlite.power.judgement import Verdict, digest_of_all, judge
 from tests.integration.sqlite.power.power_cut import Surface
 from tests.integration.sqlite.power.recording_disk import Change, RecordingDisk
@@ -40,8 +42,13 @@ async def tell(path: Path, seed: int, *, fail_sync: int = 0) -> Story:
     disk = RecordingDisk(fail_sync)
     workload = Workload(lambda clock: disk.store(str(path), clock=clock), seed, position=lambda: disk.position)
     path.parent.mkdir()
-    await workload.run(MOVES)
-    await workload.close()
+
+    def sync_folder(folder: str) -> None:
+        disk.log.append(Change("sync_folder", 0, folder))
+
+    with mock.patch.object(doubt, "sync_folder", sync_folder):  # the one sync after the beginning that is not SQLite's
+        await workload.run(MOVES)
+        await workload.close()
     return Story(path, disk.log, workload.acknowledged, workload.refusals)
 
 

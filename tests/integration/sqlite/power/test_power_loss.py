@@ -71,8 +71,8 @@ async def test_nothing_is_lost_when_a_sync_has_failed_before(folder: Path, seed:
 async def test_a_store_that_does_not_wait_for_the_disk_is_caught(
     folder: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def carelessly(opened: apsw.Connection, path: str, *, synchronous: str) -> None:
-        connection.settle(opened, path, synchronous="normal")
+    def carelessly(opened: apsw.Connection, path: str, *, synchronous: str) -> connection.Checkpoints:
+        return connection.settle(opened, path, synchronous="normal")
 
     monkeypatch.setattr(opening, "settle", carelessly)
     story = await tell(folder / "before" / "data.db", seed)

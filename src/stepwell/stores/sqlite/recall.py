@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from stepwell.domain.run import RUNNING
+from stepwell.stores.sqlite.put_off import PutOff
 from stepwell.stores.sqlite.rows import Row
 
 _MOST_KEPT: Final = 20_000
 
 
-class Memory:
+class Recall:
     """What the writer knows of the file between transactions: valid until another connection commits.
 
     SQLite's own page cache rests on the same counter (`PRAGMA data_version`), so a row kept here is the locked row,
@@ -21,7 +22,7 @@ class Memory:
 
     `queued` is how many runs are queued: counted once and followed from then on. What others insert is added, what
     they take is not seen, so `guessed` says that it may be less; `last_run` is the highest number of a run at that
-    time.
+    time. `put_off` says whether a clock that was set back may have put runs off.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,7 @@ class Memory:
         self.counted_at: int | None = None
         self.guessed = False
         self.last_run = 0
+        self.put_off = PutOff()
 
     def forget_rows(self) -> None:
         """Something else changed the file."""
@@ -43,6 +45,7 @@ class Memory:
         """A transaction failed half-way."""
         self.forget_rows()
         self.counted_at = None
+        self.put_off.forget()
 
     def keep(self, changed: Mapping[str, Row]) -> None:
         """After a commit: keep what will be written again soon, drop the rest."""
