@@ -83,8 +83,12 @@ class StormContract:
 
     async def _grow(self, harness: Harness, store: Store, claim: Claim) -> None:
         started = sum(entry.kind == "child.started" for entry in claim.journal)
-        if claim.run.parent is not None or started:
+        ended = sum(entry.kind == "child.ended" for entry in claim.journal)
+        if claim.run.parent is not None or 0 < started == ended:
             await store.commit(claim.lease, Commit(1, outcome=Succeeded(Payload("1"))))
+            return
+        if started:  # one ended, or it was paused, before it parked: it was due at once, and has seen that now
+            await store.commit(claim.lease, Commit(1, outcome=Parked(NEVER, "[]", claim.run.life.seq)))
             return
         children = tuple(harness.child_of(claim.run, number) for number in range(1, 5))
         opens = tuple(harness.child_wait(child.id, join="all") for child in children)
