@@ -145,6 +145,7 @@ Any Linux machine with Python 3.11 and make will do; two cores are enough.
 
 ```console no-run
 $ make test                      # every layer, short: five storms, a build without the fence, and all the rest
+$ make proof TIMES=20            # these layers alone, short, twenty times in a row
 $ make storm                     # every layer that has a long form, among them storm-night
 $ make storm STORM=release       # a storm until 3,000 faults have happened
 $ FIGURES=docs/reliability/figures make storm      # the same, and keep the figures
