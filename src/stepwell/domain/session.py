@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from stepwell.domain.outcome import Payload
 
-Role: TypeAlias = Literal["user", "assistant", "system", "tool"]
 MESSAGES: Final = "messages"
 """The key under which `session.changed` and `session.read` tell of messages; values cannot have it."""
 

@@ -5,7 +5,7 @@ A wait for time alone has no row: its `wait.opened` names the moment, and the ru
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from stepwell.domain.outcome import Payload
 
@@ -20,7 +20,6 @@ TIMED_OUT: Final = "timed_out"
 CHILD_ENDED: Final = "ended"
 RUN_ENDED: Final = "run_ended"
 
-WaitOutcome: TypeAlias = Literal["received", "answered", "timed_out", "ended", "run_ended"]
 
 VERDICT: Final[dict[str, Any]] = {
     "anyOf": [
